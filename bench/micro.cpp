@@ -1,0 +1,341 @@
+// What the pieces of rondo cost, one by one, on one scheduler.
+//
+//     micro        spawn and join one task                            17.21 ns
+//                  bytes of memory per sleeping task                 168.00 bytes
+//                  allocations per echo request, io_uring              0.00 allocations
+//
+// One line a measurement: name, median of several repetitions, unit. Times are of a release build
+// or they mean nothing.
+
+#include <rondo/rondo.hpp>
+#include <rondo/runtime/detail/timer_wheel.hpp>
+
+#include <malloc.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <exception>
+#include <fstream>
+#include <functional>
+#include <new>
+#include <span>
+#include <vector>
+
+namespace {
+
+// Every operator new of the process, the library's included.
+std::atomic<std::uint64_t> allocations{0};
+
+void* allocate(std::size_t size, std::size_t alignment) {
+    allocations.fetch_add(1, std::memory_order_relaxed);  // a count, it orders nothing
+    const std::size_t rounded = (std::max<std::size_t>(size, 1) + alignment - 1) & ~(alignment - 1);
+    void* const memory = std::aligned_alloc(alignment, rounded);
+    if (memory == nullptr) {
+        throw std::bad_alloc{};
+    }
+    return memory;
+}
+
+}  // namespace
+
+// The array and nothrow forms of the standard library call these.
+void* operator new(std::size_t size) {
+    return allocate(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__);
+}
+void* operator new(std::size_t size, std::align_val_t alignment) {
+    return allocate(size, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* memory) noexcept {
+    std::free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+    std::free(memory);
+}
+void operator delete(void* memory, std::align_val_t) noexcept {
+    std::free(memory);
+}
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+    std::free(memory);
+}
+
+namespace {
+
+using rondo::task;
+using clock = std::chrono::steady_clock;
+
+constexpr int repetitions = 9;
+
+double median(std::vector<double> samples) {
+    const auto middle = samples.begin() + static_cast<std::ptrdiff_t>(samples.size() / 2);
+    std::nth_element(samples.begin(), middle, samples.end());
+    return *middle;
+}
+
+void print(const char* name, double value, const char* unit) {
+    std::printf("%-50s  %9.2f %s\n", name, value, unit);
+    std::fflush(stdout);
+}
+
+/// Keeps the compiler from dropping what computed `value`.
+template <class T>
+void keep(const T& value) {
+    asm volatile("" : : "r"(&value) : "memory");
+}
+
+double ns_per(std::size_t operations, clock::time_point from) {
+    const std::chrono::duration<double, std::nano> passed = clock::now() - from;
+    return passed.count() / static_cast<double>(operations);
+}
+
+/// Runs body(operations), a task that says how many ns one took: once to warm up, then for the
+/// median.
+void measure(const char* name, task<double> (*body)(std::size_t), std::size_t operations) {
+    std::vector<double> samples;
+    rondo::run(body(operations / 10));
+    for (int i = 0; i < repetitions; ++i) {
+        samples.push_back(rondo::run(body(operations)));
+    }
+    print(name, median(samples), "ns");
+}
+
+// --- tasks ---------------------------------------------------------------------------------------
+
+task<std::size_t> give(std::size_t value) {
+    co_return value;
+}
+
+task<> nothing() {
+    co_return;
+}
+
+task<double> await_at_once(std::size_t operations) {
+    std::size_t sum = 0;
+    const auto from = clock::now();
+    for (std::size_t i = 0; i < operations; ++i) {
+        sum += co_await give(i);
+    }
+    const double ns = ns_per(operations, from);
+    keep(sum);
+    co_return ns;
+}
+
+task<double> spawn_and_join(std::size_t operations) {
+    std::size_t sum = 0;
+    rondo::task_group group;
+    const auto from = clock::now();
+    for (std::size_t i = 0; i < operations; ++i) {
+        auto handle = group.spawn(give(i));
+        sum += co_await handle;
+    }
+    const double ns = ns_per(operations, from);
+    keep(sum);
+    co_await group.join();
+    co_return ns;
+}
+
+task<double> spawn_and_join_batches(std::size_t operations) {
+    constexpr std::size_t batch = 1000;
+    rondo::task_group group;
+    const auto from = clock::now();
+    for (std::size_t done = 0; done < operations; done += batch) {
+        for (std::size_t i = 0; i < batch; ++i) {
+            group.spawn(nothing());
+        }
+        co_await group.join();
+    }
+    co_return ns_per(operations, from);
+}
+
+task<> yield_often(std::size_t times) {
+    for (std::size_t i = 0; i < times; ++i) {
+        co_await rondo::yield();
+    }
+}
+
+task<double> yield_in_turn(std::size_t operations) {
+    rondo::task_group group;
+    const auto from = clock::now();
+    group.spawn(yield_often(operations / 2));
+    group.spawn(yield_often(operations / 2));
+    co_await group.join();
+    co_return ns_per(operations, from);
+}
+
+// --- timers --------------------------------------------------------------------------------------
+
+task<double> await_with_timeout(std::size_t operations) {
+    std::size_t sum = 0;
+    const auto from = clock::now();
+    for (std::size_t i = 0; i < operations; ++i) {
+        sum += co_await rondo::with_timeout(std::chrono::seconds{30}, give(i));
+    }
+    const double ns = ns_per(operations, from);
+    keep(sum);
+    co_return ns;
+}
+
+/// Arms and cancels a timer while `armed` others wait, all at times spread over a minute.
+void measure_timer(const char* name, std::size_t armed) {
+    constexpr std::size_t operations = 1'000'000;
+    constexpr std::int64_t minute = 60'000'000'000;
+    std::uint64_t random = 1;
+    const auto some_time = [&random](std::int64_t now) {
+        random = random * 6364136223846793005U + 1442695040888963407U;  // Knuth, MMIX
+        return now + static_cast<std::int64_t>((random >> 20) % minute);
+    };
+    const std::int64_t now = clock::now().time_since_epoch().count();
+    rondo::detail::timer_wheel wheel{now};
+    std::deque<rondo::detail::timer_node> others(armed);
+    for (auto& other : others) {
+        wheel.arm(other, some_time(now));
+    }
+    std::vector<double> samples;
+    for (int i = 0; i < repetitions; ++i) {
+        const auto from = clock::now();
+        for (std::size_t k = 0; k < operations; ++k) {
+            rondo::detail::timer_node timer;
+            wheel.arm(timer, some_time(now));
+            wheel.cancel(timer);
+        }
+        samples.push_back(ns_per(operations, from));
+    }
+    for (auto& other : others) {
+        wheel.cancel(other);
+    }
+    print(name, median(samples), "ns");
+}
+
+// --- memory --------------------------------------------------------------------------------------
+
+struct memory_use {
+    double resident;
+    double allocated;
+};
+
+memory_use memory_now() {
+    std::size_t size = 0;
+    std::size_t resident = 0;
+    std::ifstream{"/proc/self/statm"} >> size >> resident;
+    const auto heap = mallinfo2();
+    return {static_cast<double>(resident) * static_cast<double>(sysconf(_SC_PAGESIZE)),
+            static_cast<double>(heap.uordblks + heap.hblkhd)};
+}
+
+task<> sleep_an_hour() {
+    co_await rondo::sleep_for(std::chrono::hours{1});
+}
+
+task<memory_use> sleepers(std::size_t count) {
+    rondo::task_group group;
+    const memory_use before = memory_now();
+    for (std::size_t i = 0; i < count; ++i) {
+        group.spawn(sleep_an_hour());
+    }
+    co_await rondo::yield();  // comes back when each of them has run, and sleeps
+    const memory_use after = memory_now();
+    group.cancel();
+    co_await group.join();
+    const auto each = static_cast<double>(count);
+    co_return memory_use{(after.resident - before.resident) / each,
+                         (after.allocated - before.allocated) / each};
+}
+
+/// Each repetition in a process of its own: memory once used would be used again, and not seen.
+void measure_sleepers() {
+    constexpr std::size_t count = 1'000'000;
+    std::vector<double> resident;
+    std::vector<double> allocated;
+    for (int i = 0; i < 3; ++i) {
+        std::array<int, 2> ends{};
+        if (pipe(ends.data()) != 0) {
+            std::perror("micro: pipe");
+            std::exit(1);
+        }
+        const pid_t child = fork();
+        if (child == 0) {
+            const memory_use use = rondo::run(sleepers(count));
+            _exit(write(ends[1], &use, sizeof use) == sizeof use ? 0 : 1);
+        }
+        close(ends[1]);
+        memory_use use{};
+        const bool told = child > 0 && read(ends[0], &use, sizeof use) == sizeof use;
+        close(ends[0]);
+        waitpid(child, nullptr, 0);
+        if (!told) {
+            std::fprintf(stderr, "micro: %zu sleeping tasks: the process died\n", count);
+            std::exit(1);
+        }
+        resident.push_back(use.resident);
+        allocated.push_back(use.allocated);
+    }
+    print("resident memory per sleeping task", median(resident), "bytes");
+    print("of it from malloc", median(allocated), "bytes");
+}
+
+task<> echo_back(rondo::tcp_listener& listener) {
+    auto peer = co_await listener.accept();
+    std::array<std::byte, 4096> buffer;
+    for (;;) {
+        const std::size_t length = co_await peer.read_some(buffer);
+        if (length == 0) {
+            co_return;
+        }
+        co_await peer.write_all(std::span<const std::byte>{buffer.data(), length});
+    }
+}
+
+task<double> allocations_per_echo(std::size_t requests) {
+    const rondo::endpoint any_port{rondo::ip_address::loopback_v4(), 0};
+    auto listener = rondo::tcp_listener::bind(any_port);
+    rondo::task_group group;
+    group.spawn(echo_back, std::ref(listener));
+    auto stream = co_await rondo::tcp_stream::connect(listener.local_endpoint());
+    std::array<std::byte, 64> message{};
+    const std::span<const std::byte> request{message};
+    std::uint64_t before = 0;
+    for (std::size_t i = 0; i < 2 * requests; ++i) {
+        if (i == requests) {
+            before = allocations.load();  // the first half has filled every cache
+        }
+        co_await stream.write_all(request);
+        co_await stream.read_exactly(message);
+    }
+    const std::uint64_t after = allocations.load();
+    stream.close();
+    co_await group.join();
+    co_return static_cast<double>(after - before) / static_cast<double>(requests);
+}
+
+void measure_allocations(const char* name, rondo::reactor_kind kind) {
+    try {
+        rondo::runtime_options options;
+        options.reactor = kind;
+        print(name, rondo::run(allocations_per_echo(20'000), options), "allocations");
+    } catch (const std::system_error& error) {
+        std::fprintf(stderr, "micro: skipped: %s: %s\n", name, error.what());
+    }
+}
+
+}  // namespace
+
+int main() {
+    measure_sleepers();  // first: its children must not inherit memory that others have used
+    measure("spawn and join one task", spawn_and_join, 1'000'000);
+    measure("spawn and join, in batches of 1000, a task", spawn_and_join_batches, 1'000'000);
+    measure("await a task that returns at once", await_at_once, 5'000'000);
+    measure("yield between two tasks", yield_in_turn, 5'000'000);
+    measure("await such a task with a timeout", await_with_timeout, 1'000'000);
+    measure_timer("arm and cancel a timer", 0);
+    measure_timer("arm and cancel a timer among a million", 1'000'000);
+    measure_allocations("allocations per echo request, io_uring", rondo::reactor_kind::io_uring);
+    measure_allocations("allocations per echo request, epoll", rondo::reactor_kind::epoll);
+}

@@ -1,0 +1,298 @@
+#!/usr/bin/env python3
+"""Runs rondo's benchmarks beside the same programs on other foundations.
+
+    bench/run.py --build build                 everything
+    bench/run.py --build build echo-64x64      one load point of the echo servers
+    bench/run.py --build build micro           ns per operation, bytes and allocations
+
+Every round runs each server once, in an order that turns round from one round to the next, on a
+core of its own; the load generator has another. The tables give medians over the rounds, and the
+ratios are medians of what each round measured, so that a slow minute of the machine hits both sides
+of a ratio. Absolute numbers hold for one machine; ratios travel.
+"""
+
+import argparse
+import collections
+import dataclasses
+import os
+import pathlib
+import platform
+import re
+import select
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+READY_LINE = re.compile(r"listening on (?P<host>.+):(?P<port>\d+) \((?P<kind>.+)\)")
+READY_SECONDS = 10
+STOP_SECONDS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """An echo server: its command below the build directory, the raw loop to hold it against."""
+
+    name: str
+    command: tuple
+    yardstick: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One kind of load, as arguments of echo_load."""
+
+    connections: int
+    bytes: int
+
+
+RAW_EPOLL = "raw epoll"
+RAW_IO_URING = "raw io_uring"
+ASIO = "Asio coroutines"
+RAW = (RAW_IO_URING, RAW_EPOLL)
+
+SERVERS = (
+    Server("rondo io_uring", ("examples/echo_server", "--reactor", "io_uring"), RAW_IO_URING),
+    Server("rondo epoll", ("examples/echo_server", "--reactor", "epoll"), RAW_EPOLL),
+    Server(RAW_IO_URING, ("bench/echo_io_uring",), RAW_IO_URING),
+    Server(RAW_EPOLL, ("bench/echo_epoll",), RAW_EPOLL),
+    Server(ASIO, ("bench/echo_asio",), RAW_EPOLL),
+)
+
+POINTS = {
+    "echo-64x64": Point(connections=64, bytes=64),
+}
+
+
+class Failure(Exception):
+    """A benchmark went wrong; the text says which and why."""
+
+
+class Unavailable(Failure):
+    """A server cannot run on this machine: its rows are left out, the others go on."""
+
+
+class Cores:
+    """One core for the server, another for whoever asks it; both None on a one-core machine."""
+
+    def __init__(self):
+        usable = sorted(os.sched_getaffinity(0))
+        self.server, self.client = usable[:2] if len(usable) > 1 else (None, None)
+
+    @staticmethod
+    def pinned(core):
+        """Arguments for subprocess that keep the child on `core`."""
+        if core is None:
+            return {}
+        return {"preexec_fn": lambda: os.sched_setaffinity(0, {core})}
+
+
+class RunningServer:
+    """Starts a server and waits for its ready line; ends it when the block is left."""
+
+    def __init__(self, server, build, core):
+        self.name = server.name
+        command = [str(build / server.command[0]), *server.command[1:], "--port", "0"]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **Cores.pinned(core)
+        )
+        try:
+            self.port = self._wait_until_ready()
+        except BaseException:
+            self._stop()
+            raise
+
+    def _wait_until_ready(self):
+        readable, _, _ = select.select([self.process.stdout], [], [], READY_SECONDS)
+        line = self.process.stdout.readline().strip() if readable else ""
+        ready = READY_LINE.fullmatch(line)
+        if ready is None:
+            if self.process.poll() is None:
+                self.process.kill()
+            reason = self.process.stderr.read().strip().replace("\n", "; ")
+            raise Unavailable(f"{self.name}: not ready: {reason or line or 'silent'}")
+        return int(ready["port"])
+
+    def _stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.communicate(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            print(f"{self.name}: did not end within {STOP_SECONDS} s of SIGTERM", file=sys.stderr)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._stop()
+
+
+def measure_once(server, point, arguments, cores):
+    """One run of one server; returns what echo_load printed, as a dictionary of numbers."""
+    with RunningServer(server, arguments.build, cores.server) as running:
+        command = [
+            str(arguments.build / "bench/echo_load"),
+            "--port", str(running.port),
+            "--connections", str(point.connections),
+            "--bytes", str(point.bytes),
+            "--seconds", str(arguments.seconds),
+            "--warmup", str(arguments.warmup),
+            "--server-pid", str(running.process.pid),
+        ]
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=arguments.seconds + arguments.warmup + 60,
+                **Cores.pinned(cores.client),
+            )
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{server.name}: echo_load did not end in time") from None
+        if done.returncode != 0:
+            raise Failure(f"{server.name}: {done.stderr.strip()}")
+        return dict(re.findall(r"(\w+)=(\S+)", done.stdout))
+
+
+def measure(point, servers, arguments, cores):
+    """All rounds of one point: for each server the list of its runs, one a round."""
+    runs = collections.defaultdict(list)
+    remaining = list(servers)
+    for number in range(arguments.rounds):
+        for server in remaining if number % 2 == 0 else remaining[::-1]:
+            try:
+                runs[server.name].append(measure_once(server, point, arguments, cores))
+            except Unavailable as reason:
+                print(f"skipped: {reason}\n")
+                runs.pop(server.name, None)
+                remaining = [each for each in remaining if each is not server]
+    return runs
+
+
+def column(runs, name, key="requests_per_second"):
+    return [float(run[key]) for run in runs[name]]
+
+
+def ratio(runs, name, other):
+    """Median over the rounds of this server's throughput divided by the other's."""
+    if not runs.get(other):
+        return "-"
+    pairs = zip(column(runs, name), column(runs, other))
+    return f"{statistics.median(mine / theirs for mine, theirs in pairs):.2f}"
+
+
+def print_table(title, point, runs, servers):
+    raw = [name for name in RAW if runs.get(name)]
+    best_raw = max(raw, key=lambda name: statistics.median(column(runs, name)), default=None)
+    headings = ["server", "requests/s", "spread", "p50 us", "p99 us", "server us/request",
+                "server CPU", "load CPU", "of raw, same kind", "of best raw", "of Asio"]
+    print(f"### {title}: {point.connections} connections, {point.bytes} bytes, closed loop\n")
+    print("| " + " | ".join(headings) + " |")
+    print("| --- |" + " ---: |" * (len(headings) - 1))
+    for server in servers:
+        if not runs.get(server.name):
+            continue
+        rates = column(runs, server.name)
+
+        def median(key, name=server.name):
+            return statistics.median(column(runs, name, key))
+
+        middle = statistics.median(rates)
+        cells = [
+            server.name,
+            f"{middle:,.0f}",
+            f"{100 * (min(rates) / middle - 1):+.1f} % to {100 * (max(rates) / middle - 1):+.1f} %",
+            f"{median('p50_us'):.0f}",
+            f"{median('p99_us'):.0f}",
+            f"{median('server_us_per_request'):.2f}",
+            f"{median('server_cpu_percent'):.0f} %",
+            f"{median('cpu_percent'):.0f} %",
+            ratio(runs, server.name, server.yardstick),
+            ratio(runs, server.name, best_raw),
+            ratio(runs, server.name, ASIO),
+        ]
+        print("| " + " | ".join(cells) + " |")
+    print()
+    if any(float(run["cpu_percent"]) > 90 for each in runs.values() for run in each):
+        print("In some rounds the load generator used more than 90 % of its core: it may have")
+        print("limited the result, and ratios of requests/s are then too close to 1. Where server")
+        print("CPU and load CPU add up to much less than 200 %, others were using the machine.\n")
+
+
+def run_point(title, arguments, cores):
+    present = []
+    for server in SERVERS:
+        program = arguments.build / server.command[0]
+        if program.exists():
+            present.append(server)
+        else:
+            print(f"skipped: {server.name}: {program} is not built\n")
+    if not (arguments.build / "bench/echo_load").exists():
+        raise Failure(f"{arguments.build / 'bench/echo_load'} is not built")
+    runs = measure(POINTS[title], present, arguments, cores)
+    if runs:
+        print_table(title, POINTS[title], runs, present)
+
+
+def run_micro(arguments, cores):
+    program = arguments.build / "bench/micro"
+    if not program.exists():
+        print(f"skipped: micro: {program} is not built\n")
+        return
+    print("### micro\n", flush=True)
+    done = subprocess.run(
+        [str(program)], stdout=subprocess.PIPE, text=True, timeout=600, **Cores.pinned(cores.server)
+    )
+    print("| operation | value | unit |\n| --- | ---: | --- |")
+    for name, value, unit in re.findall(r"^(.+?) {2,}(\S+) (.+)$", done.stdout, re.MULTILINE):
+        print(f"| {name} | {value} | {unit} |")
+    print()
+    if done.returncode != 0:
+        raise Failure(f"micro ended with status {done.returncode}")
+
+
+def describe_machine(cores):
+    model = platform.processor() or platform.machine()
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    where = f"server on core {cores.server}, load on core {cores.client}"
+    if cores.server is None:
+        where = "one core for server and load together: compare nothing with other machines"
+    print(f"{time.strftime('%Y-%m-%d %H:%M')}, Linux {platform.release()}, {model}; {where}\n")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", nargs="?", choices=["echo", *POINTS, "micro"], help="default: all")
+    parser.add_argument("--build", type=pathlib.Path, required=True, help="meson's build directory")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2, help="measured time of a run")
+    parser.add_argument("--warmup", type=float, default=0.5, help="seconds of load before it")
+    arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    return arguments
+
+
+def main():
+    arguments = parse_arguments()
+    cores = Cores()
+    describe_machine(cores)
+    try:
+        for title in POINTS:
+            if arguments.name in (None, "echo", title):
+                run_point(title, arguments, cores)
+        if arguments.name in (None, "micro"):
+            run_micro(arguments, cores)
+    except (Failure, OSError, subprocess.TimeoutExpired) as failure:
+        sys.exit(f"run.py: {failure}")
+
+
+if __name__ == "__main__":
+    main()

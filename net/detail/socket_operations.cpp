@@ -1,0 +1,289 @@
+#include <rondo/net/detail/socket_operations.hpp>
+
+#include <rondo/io/stream.hpp>
+#include <rondo/net/tcp.hpp>
+#include <rondo/runtime/reactor_kind.hpp>
+
+#include <fcntl.h>
+#include <liburing.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <system_error>
+
+namespace rondo::detail {
+
+namespace {
+
+unsigned clamped(std::size_t size) noexcept {
+    return static_cast<unsigned>(std::min(size, most_at_once));
+}
+
+// Calls until a signal no longer interrupts; gives the result or minus the errno.
+template <class Call>
+int without_interruption(Call call) noexcept {
+    for (;;) {
+        const auto value = call();
+        if (value >= 0) return static_cast<int>(value);
+        if (errno != EINTR) return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+    }
+}
+
+int try_recv(int fd, std::span<std::byte> space) noexcept {
+    return without_interruption(
+        [&] { return ::recv(fd, space.data(), clamped(space.size()), MSG_DONTWAIT); });
+}
+
+int try_send(int fd, std::span<const std::byte> bytes) noexcept {
+    return without_interruption([&] {
+        return ::send(fd, bytes.data(), clamped(bytes.size()), MSG_DONTWAIT | MSG_NOSIGNAL);
+    });
+}
+
+void prepare_recv(io_uring_sqe& sqe, const operation& op, std::span<std::byte> space) noexcept {
+    io_uring_prep_recv(&sqe, op.fd, space.data(), clamped(space.size()), 0);
+    if (op.poll_first) sqe.ioprio |= IORING_RECVSEND_POLL_FIRST;
+}
+
+void prepare_send(io_uring_sqe& sqe, int fd, std::span<const std::byte> bytes) noexcept {
+    io_uring_prep_send(&sqe, fd, bytes.data(), clamped(bytes.size()), MSG_NOSIGNAL);
+}
+
+bool runs_on_epoll() noexcept { return current_core->io->kind() == reactor_kind::epoll; }
+
+endpoint endpoint_of(const sockaddr_in6& address, socklen_t size) {
+    sockaddr_storage storage{};
+    std::memcpy(&storage, &address, std::min<std::size_t>(size, sizeof address));
+    return endpoint::from_sockaddr(storage);
+}
+
+}  // namespace
+
+void fail_on(const tcp_stream& stream, const char* what, std::error_code code) {
+    throw std::system_error(code, std::string(what) + " " + stream.remote_endpoint().to_string());
+}
+
+// recv
+
+void recv_operation::prepare(io_uring_sqe& sqe) noexcept { prepare_recv(sqe, *this, space_); }
+
+int recv_operation::attempt() noexcept { return try_recv(fd, space_); }
+
+bool recv_operation::finish(int value) noexcept {
+    result = value;
+    drained = value > 0 && static_cast<std::size_t>(value) < space_.size();
+    return true;
+}
+
+void recv_operation::describe(std::FILE* out) const { std::fprintf(out, "recv on fd %d", fd); }
+
+void recv_exactly_operation::prepare(io_uring_sqe& sqe) noexcept {
+    prepare_recv(sqe, *this, left());
+}
+
+int recv_exactly_operation::attempt() noexcept {
+    return left().empty() ? 0 : try_recv(fd, left());
+}
+
+bool recv_exactly_operation::finish(int value) noexcept {
+    drained = value > 0 && static_cast<std::size_t>(value) < left().size();
+    result = value;
+    if (value < 0 || left().empty()) return true;
+    if (value == 0) {
+        result = ended_early;
+        return true;
+    }
+    done_ += static_cast<std::size_t>(value);
+    return left().empty();
+}
+
+void recv_exactly_operation::describe(std::FILE* out) const {
+    std::fprintf(out, "recv on fd %d, %zu of %zu bytes there", fd, done_, space_.size());
+}
+
+std::error_code recv_exactly_operation::code() const noexcept {
+    if (result == ended_early) return stream_errc::unexpected_end;
+    return {-result, std::system_category()};
+}
+
+// send
+
+void send_some_operation::prepare(io_uring_sqe& sqe) noexcept { prepare_send(sqe, fd, bytes_); }
+
+int send_some_operation::attempt() noexcept { return try_send(fd, bytes_); }
+
+void send_some_operation::describe(std::FILE* out) const {
+    std::fprintf(out, "send on fd %d", fd);
+}
+
+void send_all_operation::prepare(io_uring_sqe& sqe) noexcept { prepare_send(sqe, fd, left_); }
+
+int send_all_operation::attempt() noexcept { return try_send(fd, left_); }
+
+bool send_all_operation::finish(int value) noexcept {
+    result = value;
+    if (value < 0) return true;
+    left_ = left_.subspan(static_cast<std::size_t>(value));
+    return left_.empty();
+}
+
+void send_all_operation::describe(std::FILE* out) const {
+    std::fprintf(out, "send on fd %d, %zu bytes left", fd, left_.size());
+}
+
+int send_gather_operation::begin() noexcept {
+    refill();
+    return 0;
+}
+
+// Replaces sent pieces by those that follow.
+void send_gather_operation::refill() noexcept {
+    if (first_ != count_) return;
+    if (count_ == pieces_.size() || !rest_.empty()) first_ = count_ = 0;
+    while (count_ < pieces_.size() && !rest_.empty()) {
+        if (!rest_.front().empty()) pieces_[count_++] = piece(rest_.front());
+        rest_ = rest_.subspan(1);
+    }
+}
+
+void send_gather_operation::point_message() noexcept {
+    message_.msg_iov = pieces_.data() + first_;
+    message_.msg_iovlen = count_ - first_;
+}
+
+void send_gather_operation::prepare(io_uring_sqe& sqe) noexcept {
+    point_message();
+    io_uring_prep_sendmsg(&sqe, fd, &message_, MSG_NOSIGNAL);
+}
+
+int send_gather_operation::attempt() noexcept {
+    point_message();
+    return without_interruption(
+        [&] { return ::sendmsg(fd, &message_, MSG_DONTWAIT | MSG_NOSIGNAL); });
+}
+
+bool send_gather_operation::finish(int value) noexcept {
+    result = value;
+    if (value < 0) return true;
+    auto sent = static_cast<std::size_t>(value);
+    while (first_ != count_ && sent >= pieces_[first_].iov_len) sent -= pieces_[first_++].iov_len;
+    if (first_ != count_) {
+        pieces_[first_] = piece({static_cast<std::byte*>(pieces_[first_].iov_base) + sent,
+                                 pieces_[first_].iov_len - sent});
+        return false;
+    }
+    refill();
+    return first_ == count_;
+}
+
+void send_gather_operation::describe(std::FILE* out) const {
+    std::fprintf(out, "sendmsg on fd %d", fd);
+}
+
+// accept
+
+int accept_operation::begin() noexcept {
+    // Only epoll tries calls that might block; io_uring takes O_NONBLOCK for a wish to fail rather than wait.
+    if (runs_on_epoll() && !listener_->never_blocks_) {
+        const int flags = ::fcntl(fd, F_GETFL);
+        if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno;
+        listener_->never_blocks_ = true;
+    }
+    return 0;
+}
+
+void accept_operation::prepare(io_uring_sqe& sqe) noexcept {
+    peer_size_ = sizeof peer_;
+    io_uring_prep_accept(&sqe, fd, reinterpret_cast<sockaddr*>(&peer_), &peer_size_, SOCK_CLOEXEC);
+}
+
+int accept_operation::attempt() noexcept {
+    peer_size_ = sizeof peer_;
+    return without_interruption([&] {
+        return ::accept4(fd, reinterpret_cast<sockaddr*>(&peer_), &peer_size_, SOCK_CLOEXEC);
+    });
+}
+
+bool accept_operation::finish(int value) noexcept {
+    result = value;
+    switch (-value) {
+        // accept(2): errors of a connection that was gone before it was taken are no errors of the listener.
+        case ECONNABORTED:
+        case EPROTO:
+        case ENETDOWN:
+        case ENOPROTOOPT:
+        case EHOSTDOWN:
+        case ENONET:
+        case EHOSTUNREACH:
+        case ENETUNREACH: return false;
+        default: return true;
+    }
+}
+
+void accept_operation::describe(std::FILE* out) const { std::fprintf(out, "accept on fd %d", fd); }
+
+tcp_stream accept_operation::value() const noexcept {
+    current_core->io->opened(result);
+    return tcp_stream{socket_handle{result}, endpoint_of(peer_, peer_size_)};
+}
+
+void accept_operation::fail(std::error_code code) const {
+    throw std::system_error(code, "accept on " + listener_->local_endpoint().to_string());
+}
+
+// connect
+
+int connect_operation::begin() noexcept {
+    sockaddr_storage storage{};
+    address_size_ = peer_.to_sockaddr(storage);
+    std::memcpy(&address_, &storage, address_size_);
+    const int type = SOCK_STREAM | SOCK_CLOEXEC | (runs_on_epoll() ? SOCK_NONBLOCK : 0);
+    fd = ::socket(storage.ss_family, type, IPPROTO_TCP);
+    if (fd < 0) return -errno;
+    current_core->io->opened(fd);
+    const int on = 1;
+    ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    return 0;
+}
+
+void connect_operation::prepare(io_uring_sqe& sqe) noexcept {
+    io_uring_prep_connect(&sqe, fd, reinterpret_cast<const sockaddr*>(&address_), address_size_);
+}
+
+int connect_operation::attempt() noexcept {
+    if (!started_) {
+        started_ = true;
+        if (::connect(fd, reinterpret_cast<const sockaddr*>(&address_), address_size_) == 0) return 0;
+        return errno == EINPROGRESS || errno == EINTR ? -EAGAIN : -errno;
+    }
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return -errno;
+    if (error != 0) return -error;
+    sockaddr_storage ignored;
+    size = sizeof ignored;
+    return ::getpeername(fd, reinterpret_cast<sockaddr*>(&ignored), &size) == 0 ? 0 : -EAGAIN;
+}
+
+void connect_operation::abandon() noexcept {
+    if (fd >= 0) current_core->io->close(std::exchange(fd, -1));
+}
+
+void connect_operation::describe(std::FILE* out) const {
+    std::fprintf(out, "connect to %s on fd %d", peer_.to_string().c_str(), fd);
+}
+
+tcp_stream connect_operation::value() const noexcept {
+    return tcp_stream{socket_handle{fd}, peer_};
+}
+
+void connect_operation::fail(std::error_code code) const {
+    throw std::system_error(code, "connect to " + peer_.to_string());
+}
+
+}  // namespace rondo::detail

@@ -1,0 +1,182 @@
+#pragma once
+// The operations behind tcp_stream and tcp_listener; see runtime/detail/operation.hpp for their shape.
+
+#include <rondo/net/endpoint.hpp>
+#include <rondo/runtime/detail/operation.hpp>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <system_error>
+
+namespace rondo {
+
+class tcp_stream;
+class tcp_listener;
+
+namespace detail {
+
+// The kernel counts what one call moves in an int.
+inline constexpr std::size_t most_at_once = std::size_t{1} << 30;
+
+// A result of read_exactly that no errno stands for: the peer ended the stream.
+inline constexpr int ended_early = -4096;
+
+/// Throws std::system_error: `WHAT 127.0.0.1:5566: Connection reset by peer`.
+[[noreturn]] void fail_on(const tcp_stream& stream, const char* what, std::error_code code);
+
+class recv_operation final : public io_operation<recv_operation, std::size_t> {
+public:
+    recv_operation(const tcp_stream& stream, int descriptor, std::span<std::byte> space) noexcept
+        : io_operation(descriptor, readiness::read), stream_(&stream), space_(space) {}
+
+    void prepare(io_uring_sqe& sqe) noexcept override;
+    int attempt() noexcept override;
+    bool finish(int value) noexcept override;
+    void describe(std::FILE* out) const override;
+    std::size_t value() const noexcept { return static_cast<std::size_t>(result); }
+    [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "read from", code); }
+
+private:
+    const tcp_stream* stream_;
+    std::span<std::byte> space_;
+};
+
+class recv_exactly_operation final : public io_operation<recv_exactly_operation, std::size_t> {
+public:
+    recv_exactly_operation(const tcp_stream& stream, int descriptor, std::span<std::byte> space) noexcept
+        : io_operation(descriptor, readiness::read), stream_(&stream), space_(space) {}
+
+    void prepare(io_uring_sqe& sqe) noexcept override;
+    int attempt() noexcept override;
+    bool finish(int value) noexcept override;
+    void describe(std::FILE* out) const override;
+    std::size_t value() const noexcept { return space_.size(); }
+    std::error_code code() const noexcept;
+    [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "read from", code); }
+
+private:
+    std::span<std::byte> left() const noexcept { return space_.subspan(done_); }
+
+    const tcp_stream* stream_;
+    std::span<std::byte> space_;
+    std::size_t done_ = 0;
+};
+
+class send_some_operation final : public io_operation<send_some_operation, std::size_t> {
+public:
+    send_some_operation(const tcp_stream& stream, int descriptor, std::span<const std::byte> bytes) noexcept
+        : io_operation(descriptor, readiness::write), stream_(&stream), bytes_(bytes) {}
+
+    void prepare(io_uring_sqe& sqe) noexcept override;
+    int attempt() noexcept override;
+    void describe(std::FILE* out) const override;
+    std::size_t value() const noexcept { return static_cast<std::size_t>(result); }
+    [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "write to", code); }
+
+private:
+    const tcp_stream* stream_;
+    std::span<const std::byte> bytes_;
+};
+
+class send_all_operation final : public io_operation<send_all_operation, void> {
+public:
+    send_all_operation(const tcp_stream& stream, int descriptor, std::span<const std::byte> bytes) noexcept
+        : io_operation(descriptor, readiness::write), stream_(&stream), left_(bytes) {}
+
+    void prepare(io_uring_sqe& sqe) noexcept override;
+    int attempt() noexcept override;
+    bool finish(int value) noexcept override;
+    void describe(std::FILE* out) const override;
+    void value() const noexcept {}
+    [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "write to", code); }
+
+private:
+    const tcp_stream* stream_;
+    std::span<const std::byte> left_;
+};
+
+/// Sends several buffers, one after the other, a window of them with each call.
+class send_gather_operation final : public io_operation<send_gather_operation, void> {
+public:
+    static constexpr std::size_t window = 16;
+
+    send_gather_operation(const tcp_stream& stream, int descriptor,
+                          std::span<const std::span<const std::byte>> buffers) noexcept
+        : io_operation(descriptor, readiness::write), stream_(&stream), rest_(buffers) {}
+
+    /// For up to `window` buffers that are listed nowhere else.
+    void add(std::span<const std::byte> bytes) noexcept {
+        if (!bytes.empty()) pieces_[count_++] = piece(bytes);
+    }
+
+    int begin() noexcept;
+    void prepare(io_uring_sqe& sqe) noexcept override;
+    int attempt() noexcept override;
+    bool finish(int value) noexcept override;
+    void describe(std::FILE* out) const override;
+    void value() const noexcept {}
+    [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "write to", code); }
+
+private:
+    static iovec piece(std::span<const std::byte> bytes) noexcept {
+        return {const_cast<std::byte*>(bytes.data()), bytes.size()};
+    }
+    void refill() noexcept;
+    void point_message() noexcept;
+
+    const tcp_stream* stream_;
+    std::span<const std::span<const std::byte>> rest_;  // not in pieces_ yet
+    std::array<iovec, window> pieces_;                  // [first_, count_) are to be sent
+    std::size_t first_ = 0;
+    std::size_t count_ = 0;
+    msghdr message_{};
+};
+
+class accept_operation final : public io_operation<accept_operation, tcp_stream> {
+public:
+    accept_operation(tcp_listener& listener, int descriptor) noexcept
+        : io_operation(descriptor, readiness::read), listener_(&listener) {}
+
+    int begin() noexcept;
+    void prepare(io_uring_sqe& sqe) noexcept override;
+    int attempt() noexcept override;
+    bool finish(int value) noexcept override;
+    void describe(std::FILE* out) const override;
+    tcp_stream value() const noexcept;
+    [[noreturn]] void fail(std::error_code code) const;
+
+private:
+    tcp_listener* listener_;
+    // A sockaddr_in6 holds an IPv4 address as well, and is a fifth of a sockaddr_storage.
+    sockaddr_in6 peer_{};
+    socklen_t peer_size_ = sizeof(sockaddr_in6);
+};
+
+class connect_operation final : public io_operation<connect_operation, tcp_stream> {
+public:
+    explicit connect_operation(const endpoint& peer) noexcept
+        : io_operation(-1, readiness::write), peer_(peer) {}
+
+    int begin() noexcept;
+    void prepare(io_uring_sqe& sqe) noexcept override;
+    int attempt() noexcept override;
+    void abandon() noexcept;
+    void describe(std::FILE* out) const override;
+    tcp_stream value() const noexcept;
+    [[noreturn]] void fail(std::error_code code) const;
+
+private:
+    endpoint peer_;
+    sockaddr_in6 address_{};
+    socklen_t address_size_ = 0;
+    bool started_ = false;  // epoll: connect(2) was called, what remains is to hear how it went
+};
+
+}  // namespace detail
+}  // namespace rondo

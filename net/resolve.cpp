@@ -1,0 +1,109 @@
+#include <rondo/net/resolve.hpp>
+
+#include <rondo/runtime/errors.hpp>
+
+#include <netdb.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <source_location>
+#include <system_error>
+#include <thread>
+
+namespace rondo {
+
+const std::error_category& resolver_category() noexcept {
+    class category final : public std::error_category {
+    public:
+        const char* name() const noexcept override { return "rondo.resolver"; }
+        std::string message(int value) const override { return ::gai_strerror(value); }
+    };
+    static const category instance;
+    return instance;
+}
+
+namespace {
+
+struct lookup_result {
+    std::vector<endpoint> endpoints;
+    std::error_code error;
+};
+
+lookup_result look_up(const std::string& host, std::uint16_t port) {
+    addrinfo hints{};
+    hints.ai_family = AF_UNSPEC;
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = AI_ADDRCONFIG;
+    addrinfo* found = nullptr;
+    const int status = ::getaddrinfo(host.c_str(), nullptr, &hints, &found);
+    if (status == EAI_SYSTEM) return {{}, {errno, std::system_category()}};
+    if (status != 0) return {{}, {status, resolver_category()}};
+    const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found, &::freeaddrinfo);
+    lookup_result result;
+    for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
+        if (one->ai_family != AF_INET && one->ai_family != AF_INET6) continue;
+        sockaddr_storage storage{};
+        std::memcpy(&storage, one->ai_addr, one->ai_addrlen);
+        result.endpoints.emplace_back(endpoint::from_sockaddr(storage).address(), port);
+    }
+    if (result.endpoints.empty()) result.error = {EAI_NONAME, resolver_category()};
+    return result;
+}
+
+// Waits for a look-up on another thread, which reports through the scheduler's inbox.
+class lookup_awaiter final : public detail::suspension, private detail::inbox_message {
+public:
+    lookup_awaiter(const std::string& host, std::uint16_t port) noexcept
+        : host_(host), port_(port) {}
+
+    bool await_ready() const {
+        if (detail::current_core->current->should_stop()) throw operation_cancelled{};
+        return false;
+    }
+    template <detail::rondo_promise Promise>
+    void await_suspend(std::coroutine_handle<Promise> waiter,
+                       std::source_location where = std::source_location::current()) {
+        detail::scheduler_core& home = *detail::current_core;
+        run = [](detail::inbox_message& message) noexcept {
+            detail::current_core->wake(*static_cast<lookup_awaiter&>(message).task);
+        };
+        thread_ = std::thread([this, &home] {
+            result_ = look_up(host_, port_);
+            home.post(*this);
+        });
+        detail::block(*this, waiter.promise(), where);
+    }
+    lookup_result await_resume() {
+        thread_.join();
+        if (cancelled_) throw operation_cancelled{};
+        return std::move(result_);
+    }
+
+    void cancel() noexcept override { cancelled_ = true; }
+    void describe(std::FILE* out) const override {
+        std::fprintf(out, "the look-up of %s", host_.c_str());
+    }
+
+private:
+    const std::string& host_;
+    std::uint16_t port_;
+    bool cancelled_ = false;
+    lookup_result result_;
+    std::thread thread_;
+};
+
+}  // namespace
+
+task<std::vector<endpoint>> resolve(std::string host, std::uint16_t port) {
+    if (const auto numeric = ip_address::try_parse(host)) {
+        co_return std::vector<endpoint>{endpoint{*numeric, port}};
+    }
+    lookup_awaiter lookup{host, port};
+    lookup_result found = co_await lookup;
+    if (found.error) throw std::system_error(found.error, "resolve " + host);
+    co_return std::move(found.endpoints);
+}
+
+}  // namespace rondo

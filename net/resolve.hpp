@@ -1,0 +1,26 @@
+#pragma once
+// From a host's name to its addresses.
+//
+//     for (const rondo::endpoint& peer : co_await rondo::resolve("localhost", 5566)) ...
+
+#include <rondo/net/endpoint.hpp>
+#include <rondo/runtime/task.hpp>
+
+#include <cstdint>
+#include <string>
+#include <system_error>
+#include <vector>
+
+namespace rondo {
+
+/// Completes with the host's addresses for TCP, in the order in which they are to be tried (RFC 6724), at least one.
+/// A numeric address is given back at once; a name is looked up by getaddrinfo(3) on a thread of its own, which is
+/// gone when this completes.
+/// Throws std::system_error of resolver_category: `resolve no.such.host: Name or service not known`.
+/// Cancellation: getaddrinfo cannot be interrupted, so the look-up is waited for; then operation_cancelled.
+task<std::vector<endpoint>> resolve(std::string host, std::uint16_t port);
+
+/// The codes are the EAI_ constants of getaddrinfo(3).
+const std::error_category& resolver_category() noexcept;
+
+}  // namespace rondo

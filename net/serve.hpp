@@ -1,0 +1,89 @@
+#pragma once
+// The loop of every server: accept, hand to a handler, go on.
+//
+//     task<> talk(tcp_stream peer);
+//
+//     co_await serve(tcp_listener::bind(local), talk, {.max_connections = 10'000});
+
+#include <rondo/net/tcp.hpp>
+#include <rondo/runtime/task.hpp>
+#include <rondo/runtime/task_group.hpp>
+#include <rondo/sync/event.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <utility>
+
+namespace rondo {
+
+struct serve_options {
+    /// So many connections are open at the same time at most; the next ones wait in the listener's backlog. 0: any number.
+    std::size_t max_connections = 0;
+
+    /// Hears of the exception that ended a connection, and whose it was. By default one line on standard error.
+    std::function<void(std::exception_ptr, const endpoint&)> on_error = {};
+};
+
+namespace detail {
+
+void report_connection_error(const std::exception_ptr& error, const endpoint& peer) noexcept;
+
+/// Whether accept failed for want of something that will come back: descriptors or memory.
+bool is_shortage(const std::error_code& error) noexcept;
+
+struct serve_state {
+    explicit serve_state(serve_options chosen) : options(std::move(chosen)) {}
+
+    serve_options options;
+    std::size_t open = 0;  // connections
+    event one_closed;
+};
+
+template <class Handler>
+task<> serve_connection(Handler& handler, tcp_stream peer, serve_state& state) {
+    const endpoint remote = peer.remote_endpoint();
+    try {
+        auto talk = std::invoke(handler, std::move(peer));
+        co_await talk;
+    } catch (const operation_cancelled&) {
+        // The server is being stopped.
+    } catch (...) {
+        if (state.options.on_error) {
+            state.options.on_error(std::current_exception(), remote);
+        } else {
+            report_connection_error(std::current_exception(), remote);
+        }
+    }
+    --state.open;
+    state.one_closed.set();
+}
+
+/// The next connection; waits while descriptors or memory are short, or the limit is reached.
+task<tcp_stream> accept_next(tcp_listener& listener, serve_state& state);
+
+}  // namespace detail
+
+/// Accepts connections and runs handler(tcp_stream), a task, for each, all at the same time. The handler is kept until
+/// the last of its tasks has ended. An exception that leaves it ends its connection only and goes to
+/// serve_options::on_error. Where descriptors run out, serve waits until it can accept again. It ends only by an error
+/// of the listener, or by
+/// cancellation: closes the listener, cancels the handlers, waits until all have ended, then throws operation_cancelled.
+/// A handler that must finish what it is saying puts it into a `shield`.
+template <class Handler>
+    requires std::invocable<Handler&, tcp_stream>
+task<> serve(tcp_listener listener, Handler handler, serve_options options = {}) {
+    detail::serve_state state{std::move(options)};
+    co_await with_task_group([&](task_group& connections) -> task<> {
+        // Closing first: while handlers finish, new clients are refused instead of kept waiting.
+        tcp_listener open = std::move(listener);
+        for (;;) {
+            tcp_stream peer = co_await detail::accept_next(open, state);
+            ++state.open;
+            connections.spawn(detail::serve_connection(handler, std::move(peer), state));
+        }
+    });
+}
+
+}  // namespace rondo

@@ -1,0 +1,106 @@
+#include <rondo/net/tcp.hpp>
+
+#include <rondo/net/resolve.hpp>
+#include <rondo/runtime/detail/reactor.hpp>
+
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+#include <vector>
+
+namespace rondo {
+
+namespace detail {
+
+void socket_handle::close_now_or_soon(int fd) noexcept {
+    if (current_core != nullptr) {
+        current_core->io->close(fd);
+    } else {
+        ::close(fd);
+    }
+}
+
+namespace {
+
+void set_option(int fd, int level, int name, bool on, const char* what) {
+    const int value = on ? 1 : 0;
+    if (::setsockopt(fd, level, name, &value, sizeof value) != 0) {
+        throw std::system_error(errno, std::system_category(), what);
+    }
+}
+
+endpoint local_endpoint_of(int fd) {
+    sockaddr_storage storage{};
+    socklen_t size = sizeof storage;
+    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &size) != 0) {
+        throw std::system_error(errno, std::system_category(), "getsockname");
+    }
+    return endpoint::from_sockaddr(storage);
+}
+
+task<result<tcp_stream>> connect_to_any(std::string host, std::uint16_t port) {
+    auto addresses = co_await as_result(resolve(std::move(host), port));
+    if (!addresses) co_return addresses.error();
+    std::error_code last = std::make_error_code(std::errc::host_unreachable);
+    for (const endpoint& peer : *addresses) {
+        auto stream = co_await as_result(tcp_stream::connect(peer));
+        if (stream) co_return std::move(*stream);
+        last = stream.error();
+        if (last == std::errc::operation_canceled) break;
+    }
+    co_return last;
+}
+
+}  // namespace
+}  // namespace detail
+
+detail::result_task<tcp_stream> tcp_stream::connect(std::string host, std::uint16_t port) {
+    std::string what = "connect to " + host + ":" + std::to_string(port);
+    return {detail::connect_to_any(std::move(host), port), std::move(what)};
+}
+
+void tcp_stream::shutdown_write() {
+    if (::shutdown(socket_.get(), SHUT_WR) != 0) {
+        detail::fail_on(*this, "shut down the connection to", {errno, std::system_category()});
+    }
+}
+
+void tcp_stream::set_nodelay(bool on) {
+    detail::set_option(socket_.get(), IPPROTO_TCP, TCP_NODELAY, on, "set TCP_NODELAY");
+}
+
+endpoint tcp_stream::local_endpoint() const { return detail::local_endpoint_of(socket_.get()); }
+
+tcp_listener tcp_listener::bind(const endpoint& local, const listen_options& options) {
+    const auto check = [&](bool ok) {
+        if (!ok) {
+            throw std::system_error(errno, std::system_category(), "listen on " + local.to_string());
+        }
+    };
+    sockaddr_storage address{};
+    const socklen_t size = local.to_sockaddr(address);
+    detail::socket_handle socket{
+        ::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP)};
+    const int fd = socket.get();
+    check(fd >= 0);
+    if (detail::current_core != nullptr) detail::current_core->io->opened(fd);
+    if (options.reuse_address) detail::set_option(fd, SOL_SOCKET, SO_REUSEADDR, true, "set SO_REUSEADDR");
+    if (options.reuse_port) detail::set_option(fd, SOL_SOCKET, SO_REUSEPORT, true, "set SO_REUSEPORT");
+    // Accepted sockets inherit it, which saves a call for each.
+    detail::set_option(fd, IPPROTO_TCP, TCP_NODELAY, true, "set TCP_NODELAY");
+    check(::bind(fd, reinterpret_cast<const sockaddr*>(&address), size) == 0);
+    check(::listen(fd, options.backlog) == 0);
+    return tcp_listener{std::move(socket), detail::local_endpoint_of(fd)};
+}
+
+void tcp_listener::close() noexcept {
+    const int fd = socket_.release();
+    if (fd < 0) return;
+    if (detail::current_core != nullptr) detail::current_core->io->release(fd);
+    ::close(fd);
+}
+
+}  // namespace rondo

@@ -1,0 +1,195 @@
+#pragma once
+// TCP connections and the sockets that wait for them.
+//
+//     auto listener = rondo::tcp_listener::bind(rondo::endpoint{rondo::ip_address::any_v4(), 5566});
+//     rondo::tcp_stream peer = co_await listener.accept();
+//     std::size_t n = co_await peer.read_some(buffer);     // 0: the peer has finished
+//     co_await peer.write_all(std::span(buffer).first(n));
+
+#include <rondo/io/stream.hpp>
+#include <rondo/net/detail/socket_operations.hpp>
+#include <rondo/net/endpoint.hpp>
+#include <rondo/runtime/as_result.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace rondo {
+
+namespace detail {
+
+/// Owns a socket; closes it through the reactor of the scheduler that it is closed on.
+class socket_handle {
+public:
+    explicit socket_handle(int fd = -1) noexcept : fd_(fd) {}
+    socket_handle(socket_handle&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    socket_handle& operator=(socket_handle&& other) noexcept {
+        if (this != &other) {
+            close();
+            fd_ = std::exchange(other.fd_, -1);
+        }
+        return *this;
+    }
+    ~socket_handle() { close(); }
+
+    int get() const noexcept { return fd_; }
+    int release() noexcept { return std::exchange(fd_, -1); }
+    void close() noexcept {
+        if (fd_ >= 0) close_now_or_soon(std::exchange(fd_, -1));
+    }
+
+private:
+    static void close_now_or_soon(int fd) noexcept;
+    int fd_;
+};
+
+}  // namespace detail
+
+/// One TCP connection. Moves, not copies; closes when destroyed. Do not move or destroy it while an operation of it
+/// is awaited. One task may read while another writes; two may not read, nor write, at the same time. Writing to a
+/// peer that is gone is an error (EPIPE, ECONNRESET), never a signal. Nagle's algorithm is off to begin with.
+/// Errors are std::system_error: `read from 127.0.0.1:5566: Connection reset by peer`.
+/// Thread safety: the scheduler that made it.
+class tcp_stream {
+public:
+    /// Completes with a connection to `peer`.
+    /// Cancellation: gives up, and closes the socket.
+    static detail::connect_operation connect(const endpoint& peer) noexcept {
+        return detail::connect_operation{peer};
+    }
+
+    /// Resolves the host, then tries its addresses in turn; throws the last one's error when none answers.
+    /// Cancellation: as above; a look-up in progress is waited for first.
+    static detail::result_task<tcp_stream> connect(std::string host, std::uint16_t port);
+
+    /// Takes over a connected socket. `remote` is its peer.
+    tcp_stream(detail::socket_handle socket, const endpoint& remote) noexcept
+        : socket_(std::move(socket)), remote_(remote) {}
+
+    /// Completes when at least one byte has come, with the number read into `space`; 0 means that the peer has
+    /// finished. `space` must live until then, and not be empty.
+    /// Cancellation: either nothing was read, or the bytes are reported: none is lost.
+    detail::recv_operation read_some(std::span<std::byte> space) noexcept {
+        return {*this, socket_.get(), space};
+    }
+
+    /// Completes when `space` is full. An earlier end is stream_errc::unexpected_end.
+    /// Cancellation: some bytes may have been read; the stream cannot be read on sensibly.
+    detail::recv_exactly_operation read_exactly(std::span<std::byte> space) noexcept {
+        return {*this, socket_.get(), space};
+    }
+
+    /// Completes when the kernel has taken at least one byte, with how many it took.
+    /// Cancellation: either nothing was taken, or the number is reported.
+    detail::send_some_operation write_some(std::span<const std::byte> bytes) noexcept {
+        return {*this, socket_.get(), bytes};
+    }
+
+    /// Completes when the kernel has taken all of it. The bytes must live until then.
+    /// Cancellation: some of it may have been sent; the stream cannot be written on sensibly.
+    detail::send_all_operation write_all(std::span<const std::byte> bytes) noexcept {
+        return {*this, socket_.get(), bytes};
+    }
+    detail::send_all_operation write_all(std::string_view text) noexcept {
+        return write_all(std::as_bytes(std::span(text)));
+    }
+
+    /// The same for several buffers, sent one after the other with as few calls as can be.
+    template <class... Buffers>
+        requires(sizeof...(Buffers) >= 2 && sizeof...(Buffers) <= detail::send_gather_operation::window)
+    detail::send_gather_operation write_all(const Buffers&... buffers) noexcept {
+        detail::send_gather_operation operation{*this, socket_.get(), {}};
+        (operation.add(bytes_of(buffers)), ...);
+        return operation;
+    }
+
+    /// The list of buffers must live until completion, too.
+    detail::send_gather_operation write_all(
+        std::span<const std::span<const std::byte>> buffers) noexcept {
+        return {*this, socket_.get(), buffers};
+    }
+
+    /// Tells the peer that nothing more will come: it reads an end. Reading goes on. Immediate; throws
+    /// std::system_error when the connection is gone.
+    void shutdown_write();
+
+    /// Closes the connection. Operations still awaited on it end with std::errc::bad_file_descriptor. Later ones do
+    /// so at once.
+    void close() noexcept { socket_.close(); }
+
+    /// Whether small writes are sent at once (true, the default) or gathered by Nagle's algorithm.
+    void set_nodelay(bool on);
+
+    endpoint local_endpoint() const;
+    endpoint remote_endpoint() const noexcept { return remote_; }
+
+    int native_handle() const noexcept { return socket_.get(); }
+
+private:
+    static std::span<const std::byte> bytes_of(std::string_view text) noexcept {
+        return std::as_bytes(std::span(text));
+    }
+    static std::span<const std::byte> bytes_of(std::span<const std::byte> bytes) noexcept { return bytes; }
+
+    detail::socket_handle socket_;
+    endpoint remote_;
+};
+
+struct listen_options {
+    /// How many connections may wait to be accepted; the kernel's own limit (net.core.somaxconn) holds as well.
+    int backlog = 4096;
+    /// Takes an address whose last owner's connections still linger (SO_REUSEADDR).
+    bool reuse_address = true;
+    /// Lets several listeners share the address; the kernel spreads the connections among them (SO_REUSEPORT).
+    bool reuse_port = false;
+};
+
+/// A socket that waits for connections. Closes when destroyed. Do not move or destroy it while an accept is awaited.
+/// Thread safety: one scheduler at a time.
+class tcp_listener {
+public:
+    /// Listens on `local`; port 0 lets the kernel choose one. Throws std::system_error:
+    /// `listen on 127.0.0.1:5566: Address already in use`.
+    static tcp_listener bind(const endpoint& local, const listen_options& options = {});
+
+    /// Completes with the next connection. Out of descriptors is an error (EMFILE, ENFILE) that leaves the listener
+    /// as it was: try again later.
+    /// Cancellation: a connection that arrives too late to be stopped is given all the same.
+    detail::accept_operation accept() noexcept { return {*this, socket_.get()}; }
+
+    /// The address in use, with the port that the kernel chose.
+    endpoint local_endpoint() const noexcept { return local_; }
+
+    /// Stops listening at once: the port is free when it returns. Accepts still awaited end with
+    /// std::errc::bad_file_descriptor.
+    void close() noexcept;
+
+    tcp_listener(tcp_listener&&) noexcept = default;
+    tcp_listener& operator=(tcp_listener&& other) noexcept {
+        if (this != &other) {
+            close();
+            socket_ = std::move(other.socket_);
+            local_ = other.local_;
+            never_blocks_ = other.never_blocks_;
+        }
+        return *this;
+    }
+    ~tcp_listener() { close(); }
+
+    int native_handle() const noexcept { return socket_.get(); }
+
+private:
+    friend class detail::accept_operation;
+    tcp_listener(detail::socket_handle socket, const endpoint& local) noexcept
+        : socket_(std::move(socket)), local_(local) {}
+
+    detail::socket_handle socket_;
+    endpoint local_;
+    bool never_blocks_ = false;  // O_NONBLOCK is set, as epoll needs it
+};
+
+}  // namespace rondo

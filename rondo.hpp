@@ -1,0 +1,29 @@
+#pragma once
+// Everything of rondo.
+
+#include <rondo/io/buffered_reader.hpp>
+#include <rondo/io/stream.hpp>
+#include <rondo/net/endpoint.hpp>
+#include <rondo/net/ip_address.hpp>
+#include <rondo/net/resolve.hpp>
+#include <rondo/net/serve.hpp>
+#include <rondo/net/tcp.hpp>
+#include <rondo/runtime/as_result.hpp>
+#include <rondo/runtime/async_generator.hpp>
+#include <rondo/runtime/cancel_scope.hpp>
+#include <rondo/runtime/dump.hpp>
+#include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/generator.hpp>
+#include <rondo/runtime/poll_fd.hpp>
+#include <rondo/runtime/reactor_kind.hpp>
+#include <rondo/runtime/result.hpp>
+#include <rondo/runtime/run.hpp>
+#include <rondo/runtime/scheduler.hpp>
+#include <rondo/runtime/signal.hpp>
+#include <rondo/runtime/sleep.hpp>
+#include <rondo/runtime/task.hpp>
+#include <rondo/runtime/task_group.hpp>
+#include <rondo/runtime/testing.hpp>
+#include <rondo/runtime/timeout.hpp>
+#include <rondo/runtime/when.hpp>
+#include <rondo/sync/event.hpp>

@@ -1,0 +1,119 @@
+#pragma once
+// A sequence whose items may have to be waited for.
+//
+//     rondo::async_generator<std::string> lines(rondo::tcp_stream& peer);
+//
+//     auto input = lines(peer);
+//     while (auto line = co_await input.next()) use(*line);
+
+#include <rondo/runtime/detail/promise_base.hpp>
+
+#include <concepts>
+#include <coroutine>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+namespace rondo {
+
+/// A lazy sequence of T; between its items it may await. It runs only while somebody awaits next(). Moves, never
+/// copies. Destroying it between two items destroys what its frame holds.
+///
+/// Cancellation: reaches the await inside; operation_cancelled then leaves next() as any exception would.
+/// Thread safety: the scheduler that awaits next(); one at a time.
+template <class T>
+class [[nodiscard]] async_generator {
+    static_assert(std::is_object_v<T>, "an async_generator gives values; give pointers for references");
+
+public:
+    class promise_type;
+
+    async_generator(async_generator&& other) noexcept : frame_(std::exchange(other.frame_, nullptr)) {}
+    async_generator& operator=(async_generator&& other) noexcept {
+        if (this != &other) {
+            if (frame_) frame_.destroy();
+            frame_ = std::exchange(other.frame_, nullptr);
+        }
+        return *this;
+    }
+    ~async_generator() {
+        if (frame_) frame_.destroy();
+    }
+
+    class next_awaiter;
+
+    /// Completes with the next item, or with an empty optional once the sequence has ended, however often it is
+    /// asked again. An exception inside the generator ends the sequence and is thrown here.
+    next_awaiter next() noexcept { return next_awaiter{frame_}; }
+
+private:
+    explicit async_generator(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
+
+    std::coroutine_handle<promise_type> frame_;
+};
+
+template <class T>
+class async_generator<T>::promise_type : public detail::promise_base {
+public:
+    async_generator get_return_object() noexcept {
+        return async_generator{std::coroutine_handle<promise_type>::from_promise(*this)};
+    }
+    std::suspend_always initial_suspend() const noexcept { return {}; }
+
+    // Hands control back to the frame that awaits next().
+    struct to_consumer {
+        bool await_ready() const noexcept { return false; }
+        std::coroutine_handle<> await_suspend(
+            std::coroutine_handle<promise_type> frame) const noexcept {
+            auto* consumer = reinterpret_cast<promise_base*>(frame.promise().continuation);
+            return detail::transfer_to(handle_of(*consumer));
+        }
+        void await_resume() const noexcept {}
+    };
+
+    to_consumer final_suspend() const noexcept { return {}; }
+    to_consumer yield_value(T& item) noexcept {
+        item_ = std::addressof(item);
+        return {};
+    }
+    to_consumer yield_value(T&& item) noexcept { return yield_value(item); }
+    void return_void() const noexcept {}
+    void unhandled_exception() noexcept { error_ = std::current_exception(); }
+
+private:
+    friend class next_awaiter;
+    T* item_ = nullptr;  // the operand of the co_yield in progress
+    std::exception_ptr error_;
+};
+
+template <class T>
+class [[nodiscard]] async_generator<T>::next_awaiter {
+public:
+    explicit next_awaiter(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
+
+    bool await_ready() const noexcept { return frame_.done(); }
+    template <detail::rondo_promise Promise>
+    std::coroutine_handle<> await_suspend(
+        std::coroutine_handle<Promise> consumer,
+        std::source_location where = std::source_location::current()) noexcept {
+        detail::promise_base& base = consumer.promise();
+        base.where = where;
+        frame_.promise().continuation = reinterpret_cast<std::uintptr_t>(&base);
+        frame_.promise().item_ = nullptr;
+        return detail::transfer_to(frame_);
+    }
+    std::optional<T> await_resume() {
+        promise_type& promise = frame_.promise();
+        if (promise.error_) std::rethrow_exception(std::exchange(promise.error_, nullptr));
+        if (frame_.done()) return std::nullopt;
+        return std::optional<T>{std::move(*promise.item_)};
+    }
+
+private:
+    std::coroutine_handle<promise_type> frame_;
+};
+
+}  // namespace rondo

@@ -1,0 +1,117 @@
+#include <rondo/runtime/cancel_scope.hpp>
+
+#include <rondo/runtime/detail/misuse.hpp>
+
+namespace rondo {
+
+namespace detail {
+
+namespace {
+
+// Sets the flag on one node and asks whoever is blocked right there to end.
+void mark_cancelled(scope_node& node) noexcept {
+    node.flags |= scope_node::cancelled;
+    task_state* task = (node.flags & scope_node::is_task) != 0
+                           ? static_cast<task_state*>(&node)
+                           : static_cast<scope_state&>(node).owner;
+    if (task != nullptr && task->innermost == &node && (task->flags & scope_node::blocked) != 0) {
+        task->waiting_on->cancel();
+    }
+}
+
+}  // namespace
+
+void cancel_subtree(scope_node& top, std::uint32_t reason) noexcept {
+    if ((top.flags & scope_node::cancel_requested) != 0) return;
+    top.flags |= reason | scope_node::cancel_requested;
+    if (top.is_cancelled()) return;
+    mark_cancelled(top);
+    // Depth first, without recursion: a chain of groups may be long.
+    scope_node* node = top.first_child;
+    while (node != nullptr) {
+        bool descend = false;
+        if (!node->is_cancelled()) {
+            if ((node->flags & scope_node::shielded) != 0) {
+                static_cast<scope_state*>(node)->shield_touched();
+            } else {
+                mark_cancelled(*node);
+                descend = node->first_child != nullptr;
+            }
+        }
+        if (descend) {
+            node = node->first_child;
+            continue;
+        }
+        while (node->next == nullptr) {
+            node = node->parent;
+            if (node == &top) return;
+        }
+        node = node->next;
+    }
+}
+
+void enter_scope(scope_state& scope, task_state& task) noexcept {
+    scope.owner = &task;
+    task.innermost = &scope;
+}
+
+void leave_scope(scope_state& scope) noexcept {
+    scope.owner->innermost = scope.parent;
+    scope.owner = nullptr;
+}
+
+}  // namespace detail
+
+void cancel_scope::set_deadline(std::chrono::steady_clock::time_point deadline) noexcept {
+    detail::timer_wheel& timers = detail::current_core->timers;
+    timers.cancel(deadline_);
+    if (deadline == std::chrono::steady_clock::time_point::max() || cancelled()) return;
+    const std::int64_t at = detail::to_ns(deadline);
+    if (at <= detail::now_ns()) {
+        detail::cancel_subtree(*this, deadline_expired);
+    } else {
+        timers.arm(deadline_, at);
+    }
+}
+
+void cancel_scope::deadline_timer::expired() noexcept {
+    detail::cancel_subtree(scope_, deadline_expired);
+}
+
+void cancel_scope::shield_touched() noexcept {
+    if (grace_ == no_grace || deadline_.armed()) return;
+    set_deadline(std::chrono::steady_clock::time_point(
+        std::chrono::nanoseconds(detail::deadline_after(grace_))));
+}
+
+scope_entry::scope_entry(cancel_scope& scope) noexcept : scope_(scope) {
+    detail::task_state& task = *detail::current_core->current;
+    // A deadline may have cancelled the scope before it was entered.
+    scope.attach(*task.innermost);
+    detail::enter_scope(scope, task);
+}
+
+scope_entry::scope_entry(cancel_scope& scope, std::chrono::nanoseconds grace) noexcept
+    : scope_(scope) {
+    detail::task_state& task = *detail::current_core->current;
+    scope.flags |= detail::scope_node::shielded;
+    scope.grace_ = grace;
+    scope.attach(*task.innermost);
+    detail::enter_scope(scope, task);
+    if (scope.parent->is_cancelled()) scope.shield_touched();
+}
+
+scope_entry::~scope_entry() {
+    if (scope_.first_child != nullptr) {
+        detail::misuse("a task_group outlives the scope that it was made in");
+    }
+    detail::current_core->timers.cancel(scope_.deadline_);
+    detail::leave_scope(scope_);
+    scope_.detach();
+}
+
+bool scope_entry::owns_cancellation() const noexcept {
+    return scope_.cancelled() && !scope_.parent->is_cancelled();
+}
+
+}  // namespace rondo

@@ -1,0 +1,48 @@
+#pragma once
+// What may stand behind co_await, and what it gives.
+
+#include <coroutine>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+namespace rondo::detail {
+
+template <class Awaitable>
+concept has_member_co_await = requires(Awaitable&& a) { std::forward<Awaitable>(a).operator co_await(); };
+
+template <class Awaitable>
+concept has_free_co_await = requires(Awaitable&& a) { operator co_await(std::forward<Awaitable>(a)); };
+
+template <class Awaitable>
+decltype(auto) get_awaiter(Awaitable&& awaitable) {
+    if constexpr (has_member_co_await<Awaitable>) {
+        return std::forward<Awaitable>(awaitable).operator co_await();
+    } else if constexpr (has_free_co_await<Awaitable>) {
+        return operator co_await(std::forward<Awaitable>(awaitable));
+    } else {
+        return std::forward<Awaitable>(awaitable);
+    }
+}
+
+template <class Awaitable>
+using awaiter_t = decltype(get_awaiter(std::declval<Awaitable>()));
+
+template <class Awaitable>
+using await_result_t = decltype(std::declval<std::remove_reference_t<awaiter_t<Awaitable>>&>().await_resume());
+
+template <class Awaitable>
+concept awaitable = requires { typename await_result_t<Awaitable>; };
+
+/// await_suspend of an inner awaiter, as if it were awaited at `where`.
+template <class Awaiter, class Promise>
+auto suspend_at(Awaiter& awaiter, std::coroutine_handle<Promise> waiter,
+                std::source_location where) {
+    if constexpr (requires { awaiter.await_suspend(waiter, where); }) {
+        return awaiter.await_suspend(waiter, where);
+    } else {
+        return awaiter.await_suspend(waiter);
+    }
+}
+
+}  // namespace rondo::detail

@@ -1,0 +1,361 @@
+#include <rondo/runtime/detail/io_uring_reactor.hpp>
+
+#include <rondo/runtime/detail/operation.hpp>
+#include <rondo/runtime/detail/pending_list.hpp>
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace rondo::detail {
+
+namespace {
+
+constexpr unsigned submission_entries = 256;
+constexpr unsigned completion_entries = 4096;
+
+// Newer than the headers of liburing 2.3.
+constexpr unsigned feature_min_timeout = 1u << 15;  // Linux 6.12, which also brought absolute deadlines
+constexpr unsigned feature_no_iowait = 1u << 17;    // Linux 6.15
+constexpr unsigned enter_abs_timer = 1u << 5;
+constexpr unsigned enter_no_iowait = 1u << 7;
+
+// What a completion belongs to, where it is no operation's address.
+constexpr std::uint64_t nobody = 0;
+constexpr std::uint64_t wake_up = 1;
+
+[[noreturn]] void throw_unavailable(int error, const char* step) {
+    throw std::system_error(error, std::system_category(),
+                            std::string("the io_uring reactor is not available: ") + step);
+}
+
+short poll_events(readiness wanted) noexcept {
+    switch (wanted) {
+        case readiness::read: return POLLIN;
+        case readiness::write: return POLLOUT;
+        case readiness::any: break;
+    }
+    return POLLIN | POLLOUT | POLLPRI;
+}
+
+}  // namespace
+
+void io_uring_reactor::op_queue::push(operation& op) noexcept {
+    op.next_queued = nullptr;
+    (first == nullptr ? first : last->next_queued) = &op;
+    last = &op;
+}
+
+operation& io_uring_reactor::op_queue::pop() noexcept {
+    operation& op = *first;
+    first = op.next_queued;
+    return op;
+}
+
+void io_uring_reactor::op_queue::remove(operation& op) noexcept {
+    operation* before = nullptr;
+    for (operation* at = first; at != &op; at = at->next_queued) before = at;
+    (before == nullptr ? first : before->next_queued) = op.next_queued;
+    if (last == &op) last = before;
+}
+
+io_uring_reactor::io_uring_reactor() {
+    set_up();
+    try {
+        check_operations();
+        wake_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (wake_fd_ < 0) throw_unavailable(errno, "eventfd");
+    } catch (...) {
+        io_uring_queue_exit(&ring_);
+        throw;
+    }
+}
+
+io_uring_reactor::~io_uring_reactor() {
+    while (publish() != 0) {
+        if (enter(publish(), 0, no_wait) < 0) break;
+    }
+    io_uring_queue_exit(&ring_);
+    ::close(wake_fd_);
+}
+
+void io_uring_reactor::set_up() {
+    // From what Linux 6.1 offers down to what 5.15 does.
+    constexpr unsigned basic = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+    constexpr unsigned cooperative = basic | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+    constexpr std::array<unsigned, 5> ladder{
+        basic | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+        cooperative | IORING_SETUP_SINGLE_ISSUER,
+        cooperative,
+        basic | IORING_SETUP_SUBMIT_ALL,
+        basic,
+    };
+    int error = 0;
+    for (const unsigned flags : ladder) {
+        io_uring_params params{};
+        params.flags = flags;
+        params.cq_entries = completion_entries;
+        error = -io_uring_queue_init_params(submission_entries, &ring_, &params);
+        if (error == 0) {
+            features_ = params.features;
+            has_poll_first_ = (flags & (IORING_SETUP_COOP_TASKRUN | IORING_SETUP_DEFER_TASKRUN)) != 0;  // of the same release
+            io_uring_ring_dontfork(&ring_);
+            io_uring_register_ring_fd(&ring_);  // saves a descriptor look-up an enter, where there is room for it
+            return;
+        }
+        if (error != EINVAL) break;
+    }
+    throw_unavailable(error, "io_uring_setup");
+}
+
+void io_uring_reactor::check_operations() {
+    if ((features_ & IORING_FEAT_NODROP) == 0 || (features_ & IORING_FEAT_EXT_ARG) == 0) {
+        throw_unavailable(ENOSYS, "the kernel is older than Linux 5.15");
+    }
+    io_uring_probe* probe = io_uring_get_probe_ring(&ring_);
+    if (probe == nullptr) throw_unavailable(ENOSYS, "io_uring_register");
+    bool complete = true;
+    for (const int opcode : {IORING_OP_ACCEPT, IORING_OP_CONNECT, IORING_OP_RECV, IORING_OP_SEND,
+                             IORING_OP_SENDMSG, IORING_OP_RECVMSG, IORING_OP_POLL_ADD,
+                             IORING_OP_ASYNC_CANCEL, IORING_OP_CLOSE, IORING_OP_SHUTDOWN}) {
+        complete = complete && io_uring_opcode_supported(probe, opcode) != 0;
+    }
+    io_uring_free_probe(probe);
+    if (!complete) throw_unavailable(EOPNOTSUPP, "the kernel lacks an operation");
+    // A sandbox may allow the setup and deny the rest.
+    io_uring_prep_nop(io_uring_get_sqe(&ring_));
+    const int entered = io_uring_submit_and_wait(&ring_, 1);
+    if (entered < 0) throw_unavailable(-entered, "io_uring_enter");
+    io_uring_cq_advance(&ring_, 1);
+}
+
+io_uring_reactor::entry& io_uring_reactor::entry_of(int fd) {
+    const auto index = static_cast<std::size_t>(fd);
+    if (index >= entries_.size()) entries_.resize(std::max(index + 1, 2 * entries_.size()));
+    return entries_[index];
+}
+
+submission io_uring_reactor::submit(operation& op) noexcept {
+    op.reactor_state = 0;
+    append_pending(entry_of(op.fd).pending, op);
+    send(op);
+    return submission::pending;
+}
+
+// Puts the operation into the ring, or into the backlog when there is no room.
+void io_uring_reactor::send(operation& op) noexcept {
+    io_uring_sqe* sqe = backlog_.empty() ? free_entry() : nullptr;
+    if (sqe == nullptr) {
+        op.reactor_state &= static_cast<std::uint8_t>(~in_kernel);
+        backlog_.push(op);
+        return;
+    }
+    op.reactor_state |= in_kernel;
+    if ((op.reactor_state & polling) != 0) {
+        io_uring_prep_poll_add(sqe, op.fd, static_cast<unsigned>(poll_events(op.waits_for)));
+    } else {
+        op.poll_first = has_poll_first_ && op.waits_for == readiness::read && entries_[static_cast<std::size_t>(op.fd)].drained;
+        op.prepare(*sqe);
+    }
+    io_uring_sqe_set_data(sqe, &op);
+}
+
+io_uring_sqe* io_uring_reactor::free_entry() noexcept {
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+    if (sqe == nullptr) {
+        enter(publish(), 0, no_wait);
+        sqe = io_uring_get_sqe(&ring_);
+    }
+    return sqe;
+}
+
+// For a request that nobody waits for.
+void io_uring_reactor::mark_unawaited(io_uring_sqe& sqe) const noexcept {
+    io_uring_sqe_set_data64(&sqe, nobody);
+    if ((features_ & IORING_FEAT_CQE_SKIP) != 0) sqe.flags |= IOSQE_CQE_SKIP_SUCCESS;
+}
+
+void io_uring_reactor::cancel(operation& op) noexcept {
+    if ((op.reactor_state & in_kernel) == 0) {
+        backlog_.remove(op);
+        op.result = -ECANCELED;
+        retire(op);
+    } else if ((op.reactor_state & cancel_queued) == 0) {
+        send_cancel(op);
+    }
+}
+
+void io_uring_reactor::send_cancel(operation& op) noexcept {
+    io_uring_sqe* sqe = free_entry();
+    if (sqe == nullptr) {
+        op.reactor_state |= cancel_queued;
+        cancels_.push(op);
+        return;
+    }
+    io_uring_prep_cancel(sqe, &op, 0);
+    mark_unawaited(*sqe);
+}
+
+void io_uring_reactor::send_backlog() noexcept {
+    op_queue cancels = std::exchange(cancels_, {});
+    while (!cancels.empty()) {
+        operation& op = cancels.pop();
+        op.reactor_state &= static_cast<std::uint8_t>(~cancel_queued);
+        send_cancel(op);
+    }
+    op_queue waiting = std::exchange(backlog_, {});
+    while (!waiting.empty()) send(waiting.pop());
+}
+
+// Makes the filled entries visible to the kernel; gives the number that it has not taken yet.
+unsigned io_uring_reactor::publish() noexcept {
+    io_uring_sq& queue = ring_.sq;
+    if (queue.sqe_head != queue.sqe_tail) {
+        queue.sqe_head = queue.sqe_tail;
+        // Release: the kernel reads the entries after it has seen the tail.
+        io_uring_smp_store_release(queue.ktail, queue.sqe_tail);
+    }
+    return queue.sqe_tail - io_uring_smp_load_acquire(queue.khead);
+}
+
+int io_uring_reactor::enter(unsigned to_submit, unsigned wait_for, std::int64_t deadline) noexcept {
+    unsigned flags = IORING_ENTER_GETEVENTS;
+    if ((ring_.int_flags & 1) != 0) flags |= IORING_ENTER_REGISTERED_RING;
+    if (wait_for == 0 || deadline == forever) {
+        if (wait_for != 0 && (features_ & feature_no_iowait) != 0) flags |= enter_no_iowait;
+        return io_uring_enter2(static_cast<unsigned>(ring_.enter_ring_fd), to_submit, wait_for, flags, nullptr, _NSIG / 8);
+    }
+    if ((features_ & feature_no_iowait) != 0) flags |= enter_no_iowait;
+    std::int64_t until = deadline;
+    if ((features_ & feature_min_timeout) != 0) {
+        flags |= enter_abs_timer;
+    } else {
+        until = deadline - now_ns();
+    }
+    until = std::max<std::int64_t>(until, 0);
+    __kernel_timespec timeout{until / 1'000'000'000, until % 1'000'000'000};
+    io_uring_getevents_arg argument{};
+    argument.sigmask_sz = _NSIG / 8;
+    argument.ts = reinterpret_cast<std::uint64_t>(&timeout);
+    return io_uring_enter2(static_cast<unsigned>(ring_.enter_ring_fd), to_submit, wait_for,
+                           flags | IORING_ENTER_EXT_ARG, reinterpret_cast<sigset_t*>(&argument), sizeof argument);
+}
+
+void io_uring_reactor::wait(std::int64_t deadline) noexcept {
+    if (!cancels_.empty() || !backlog_.empty()) send_backlog();
+    const bool stuck = !cancels_.empty() || !backlog_.empty();
+    const bool sleep = deadline != no_wait && !stuck && io_uring_cq_ready(&ring_) == 0;
+    if (sleep && !wake_armed_) arm_wake();
+    const unsigned to_submit = publish();
+    const unsigned kernel_flags = IO_URING_READ_ONCE(*ring_.sq.kflags);
+    const bool kernel_has_more = (kernel_flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+    if (sleep || to_submit != 0 || kernel_has_more) {
+        // EINTR and ETIME end the sleep; EAGAIN and EBUSY ask to collect first and come again, as the next turn does.
+        enter(to_submit, sleep && wake_armed_ ? 1 : 0, deadline);
+    }
+    collect();
+}
+
+void io_uring_reactor::arm_wake() noexcept {
+    io_uring_sqe* sqe = free_entry();
+    if (sqe == nullptr) return;
+    io_uring_prep_poll_add(sqe, wake_fd_, POLLIN);
+    io_uring_sqe_set_data64(sqe, wake_up);
+    wake_armed_ = true;
+}
+
+void io_uring_reactor::collect() noexcept {
+    unsigned head;
+    unsigned count = 0;
+    io_uring_cqe* cqe;
+    io_uring_for_each_cqe(&ring_, head, cqe) {
+        ++count;
+        if (cqe->user_data == nobody) continue;
+        if (cqe->user_data == wake_up) {
+            std::uint64_t ignored;
+            [[maybe_unused]] const auto got = ::read(wake_fd_, &ignored, sizeof ignored);
+            wake_armed_ = false;
+            continue;
+        }
+        completed(*reinterpret_cast<operation*>(cqe->user_data), cqe->res);
+    }
+    io_uring_cq_advance(&ring_, count);
+}
+
+void io_uring_reactor::completed(operation& op, int value) noexcept {
+    const bool asked_to_end = op.cancel_wanted || op.fd_closed;
+    if ((op.reactor_state & polling) != 0) {
+        op.reactor_state &= static_cast<std::uint8_t>(~polling);
+        if (value >= 0 && !asked_to_end) return send(op);
+        op.result = value >= 0 ? -ECANCELED : value;
+        return retire(op);
+    }
+    if (value == -EAGAIN && !asked_to_end) {
+        // The descriptor is non-blocking, and the kernel takes that as a wish not to wait.
+        op.reactor_state |= polling;
+        return send(op);
+    }
+    if (!op.finish(value)) {
+        if (!asked_to_end) return send(op);
+        op.result = -ECANCELED;
+    }
+    retire(op);
+}
+
+void io_uring_reactor::retire(operation& op) noexcept {
+    if ((op.reactor_state & cancel_queued) != 0) cancels_.remove(op);
+    entry& at = entries_[static_cast<std::size_t>(op.fd)];
+    // After a close the number may belong to a new descriptor, whose list this operation is not in.
+    if (!op.fd_closed) {
+        remove_pending(at.pending, op);
+        if (op.waits_for == readiness::read) at.drained = op.drained;
+    }
+    complete(op);
+}
+
+void io_uring_reactor::wake() noexcept {
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const auto put = ::write(wake_fd_, &one, sizeof one);
+}
+
+void io_uring_reactor::opened(int fd) noexcept {
+    if (static_cast<std::size_t>(fd) < entries_.size()) entries_[static_cast<std::size_t>(fd)] = entry{};
+}
+
+void io_uring_reactor::release(int fd) noexcept {
+    if (static_cast<std::size_t>(fd) >= entries_.size()) return;
+    entry& at = entries_[static_cast<std::size_t>(fd)];
+    if (at.pending == nullptr) return;
+    while (operation* op = at.pending) {
+        at.pending = op->next_on_fd;
+        op->fd_closed = true;
+        cancel(*op);
+    }
+    at = entry{};
+    // The cancelled requests hold the file open: let them go before the caller closes its number for it.
+    enter(publish(), 0, no_wait);
+}
+
+void io_uring_reactor::close(int fd) noexcept {
+    release(fd);
+    opened(fd);
+    io_uring_sqe* sqe = free_entry();
+    if (sqe == nullptr) {
+        ::close(fd);
+        return;
+    }
+    io_uring_prep_close(sqe, fd);
+    mark_unawaited(*sqe);
+}
+
+std::unique_ptr<reactor> make_io_uring_reactor() { return std::make_unique<io_uring_reactor>(); }
+
+}  // namespace rondo::detail

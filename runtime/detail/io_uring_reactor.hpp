@@ -1,0 +1,80 @@
+#pragma once
+// Completions straight from the kernel.
+
+#include <rondo/runtime/detail/reactor.hpp>
+
+#include <liburing.h>
+
+#include <cstddef>
+#include <vector>
+
+namespace rondo::detail {
+
+/// Everything that the tasks of one turn submit goes to the kernel in one call, which also collects completions and
+/// sleeps until the next deadline. Sets the ring up with the best that the kernel has and works down to Linux 5.15.
+class io_uring_reactor final : public reactor {
+public:
+    /// Throws std::system_error when io_uring cannot be had here or lacks an operation that sockets need.
+    io_uring_reactor();
+    ~io_uring_reactor() override;
+
+    reactor_kind kind() const noexcept override { return reactor_kind::io_uring; }
+    submission submit(operation& op) noexcept override;
+    void cancel(operation& op) noexcept override;
+    void wait(std::int64_t deadline) noexcept override;
+    void wake() noexcept override;
+    void opened(int fd) noexcept override;
+    void release(int fd) noexcept override;
+    void close(int fd) noexcept override;
+
+private:
+    // What is known of one descriptor.
+    struct entry {
+        operation* pending = nullptr;  // in the order they came
+        bool drained = false;          // the last read took all there was
+    };
+
+    // operation::reactor_state
+    enum : std::uint8_t {
+        in_kernel = 1,       // a request with its address is in the ring; otherwise it is in backlog_
+        polling = 2,         // that request asks for readiness: the operation itself gave EAGAIN
+        cancel_queued = 4,   // in cancels_
+    };
+
+    // FIFO through operation::next_queued.
+    struct op_queue {
+        operation* first = nullptr;
+        operation* last = nullptr;
+
+        bool empty() const noexcept { return first == nullptr; }
+        void push(operation& op) noexcept;
+        operation& pop() noexcept;
+        void remove(operation& op) noexcept;
+    };
+
+    void set_up();
+    void check_operations();
+    entry& entry_of(int fd);
+    io_uring_sqe* free_entry() noexcept;
+    void mark_unawaited(io_uring_sqe& sqe) const noexcept;
+    void send(operation& op) noexcept;
+    void send_cancel(operation& op) noexcept;
+    void send_backlog() noexcept;
+    unsigned publish() noexcept;
+    int enter(unsigned to_submit, unsigned wait_for, std::int64_t deadline) noexcept;
+    void arm_wake() noexcept;
+    void collect() noexcept;
+    void completed(operation& op, int value) noexcept;
+    void retire(operation& op) noexcept;
+
+    io_uring ring_{};
+    unsigned features_ = 0;
+    bool has_poll_first_ = false;
+    bool wake_armed_ = false;
+    int wake_fd_ = -1;
+    op_queue backlog_;  // operations that found the submission queue full
+    op_queue cancels_;  // cancel requests that did
+    std::vector<entry> entries_;  // by descriptor
+};
+
+}  // namespace rondo::detail

@@ -1,0 +1,144 @@
+#pragma once
+// One request to the kernel, in both of the shapes that reactors need: a submission queue entry, and a call to try.
+//
+//     class recv_operation final : public io_operation<recv_operation, std::size_t> {
+//         void prepare(io_uring_sqe& sqe) noexcept override;      // io_uring
+//         int attempt() noexcept override;                        // epoll
+//         ...
+//     };
+//
+// An operation lives in the awaiter, in the frame of the coroutine that waits. Once submitted it is finished only by
+// its last completion; until then it stays where it is, and so do its buffers and its descriptor. A new kind of
+// operation (files, datagrams, processes) is a new class of this shape and touches neither scheduler nor reactors.
+
+#include <rondo/runtime/detail/promise_base.hpp>
+#include <rondo/runtime/detail/reactor.hpp>
+#include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/result.hpp>
+
+#include <cerrno>
+#include <coroutine>
+#include <cstdint>
+#include <source_location>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+struct io_uring_sqe;
+
+namespace rondo::detail {
+
+/// What an operation waits for when the kernel says EAGAIN.
+enum class readiness : std::uint8_t { read, write, any };
+
+class operation : public suspension {
+public:
+    /// Fills in the request. Called at each submission, so also after a result that finish() did not accept.
+    virtual void prepare(io_uring_sqe& sqe) noexcept = 0;
+
+    /// Tries the call without waiting. Gives its result, or minus an errno; -EAGAIN means: again when ready.
+    virtual int attempt() noexcept = 0;
+
+    /// Takes a result. False: not there yet (a short write), submit again.
+    virtual bool finish(int value) noexcept {
+        result = value;
+        return true;
+    }
+
+    void cancel() noexcept final;
+
+    operation* next_on_fd = nullptr;   // reactor: the pending operations of one descriptor
+    operation* next_queued = nullptr;  // reactor: those that wait for a free queue entry
+    int fd = -1;
+    int result = 0;  // of the last completion: a value, or minus an errno
+    readiness waits_for;
+    bool cancel_wanted = false;      // the task was cancelled while this was pending
+    bool fd_closed = false;          // the descriptor was closed while this was pending
+    bool fd_is_foreign = false;      // the descriptor may be closed without the reactor being told
+    bool drained = false;            // after finish(): it took all there was; more will make the descriptor ready anew
+    bool poll_first = false;         // before prepare(): the last operation on the descriptor had drained it
+    std::uint8_t reactor_state = 0;  // belongs to the reactor
+
+protected:
+    operation(int descriptor, readiness direction) noexcept : fd(descriptor), waits_for(direction) {}
+    operation(const operation&) = default;
+    operation& operator=(const operation&) = default;
+    ~operation() = default;
+};
+
+/// Gives a finished operation back to its task.
+inline void complete(operation& op) noexcept {
+    if (op.fd_closed && op.result == -ECANCELED) op.result = -EBADF;
+    current_core->wake(*op.task);
+}
+
+/// The awaiter half of an operation. Derived has:
+///   Value value()                what a result >= 0 means
+///   [[noreturn]] void fail(std::error_code)   throws, saying what was tried on what
+///   int begin()                  optional: what must be done first; minus an errno ends it there
+///   void abandon()               optional: cleans up after an operation that failed or was cancelled
+///   std::error_code code()       optional: the meaning of a result < 0 that is no errno
+template <class Derived, class Value>
+class [[nodiscard]] io_operation : public operation {
+public:
+    bool await_ready() const noexcept { return false; }
+
+    template <rondo_promise Promise>
+    bool await_suspend(std::coroutine_handle<Promise> waiter,
+                       std::source_location where = std::source_location::current()) noexcept {
+        scheduler_core& core = *current_core;
+        if (core.current->should_stop()) {
+            cancel_wanted = true;
+            result = -ECANCELED;
+            return false;
+        }
+        if constexpr (requires(Derived& derived) { derived.begin(); }) {
+            result = static_cast<Derived&>(*this).begin();
+            if (result < 0) return false;
+        }
+        block(*this, waiter.promise(), where);
+        if (core.io->submit(*this) == submission::pending) return true;
+        // Done on the spot. The task keeps its turn as long as its allowance for that lasts.
+        if (core.immediate_left == 0) {
+            core.wake(*core.current);
+            return true;
+        }
+        --core.immediate_left;
+        core.current->flags &= ~scope_node::blocked;
+        return false;
+    }
+
+    Value await_resume() {
+        if (result < 0) [[unlikely]] {
+            const std::error_code code = error();
+            if (code == std::errc::operation_canceled) throw operation_cancelled{};
+            static_cast<Derived&>(*this).fail(code);
+        }
+        return static_cast<Derived&>(*this).value();
+    }
+
+    rondo::result<Value> resume_result() {
+        if (result < 0) [[unlikely]] return error();
+        if constexpr (std::is_void_v<Value>) {
+            return {};
+        } else {
+            return static_cast<Derived&>(*this).value();
+        }
+    }
+
+protected:
+    using operation::operation;
+    ~io_operation() = default;
+
+    std::error_code error() noexcept {
+        auto& self = static_cast<Derived&>(*this);
+        if constexpr (requires { self.abandon(); }) self.abandon();
+        if (cancel_wanted && (result == -ECANCELED || result == -EINTR)) {
+            return std::make_error_code(std::errc::operation_canceled);
+        }
+        if constexpr (requires { self.code(); }) return self.code();
+        return {-result, std::system_category()};
+    }
+};
+
+}  // namespace rondo::detail

@@ -1,0 +1,66 @@
+#pragma once
+// The door to the kernel: what the scheduler asks of io_uring or epoll.
+
+#include <rondo/runtime/reactor_kind.hpp>
+
+#include <cstdint>
+#include <memory>
+
+namespace rondo::detail {
+
+class operation;
+
+enum class submission : bool {
+    pending,   // complete() will be called
+    finished,  // operation::result is there already; complete() is not called
+};
+
+/// Submits operations, reports their completions by complete(), and sleeps. Used by its scheduler's thread only,
+/// but for wake(). Behaves the same whatever the kernel's interface, to the last error code.
+class reactor {
+public:
+    /// wait() with this deadline does not sleep.
+    static constexpr std::int64_t no_wait = INT64_MIN;
+    /// ... and with this one sleeps until something happens.
+    static constexpr std::int64_t forever = INT64_MAX;
+
+    reactor() = default;
+    reactor(const reactor&) = delete;
+    reactor& operator=(const reactor&) = delete;
+    virtual ~reactor() = default;
+
+    virtual reactor_kind kind() const noexcept = 0;
+
+    /// Starts an operation of the task that is running now. The operation then belongs to the kernel until its last
+    /// completion.
+    virtual submission submit(operation& op) noexcept = 0;
+
+    /// Asks for the early end of a pending operation, which then completes with -ECANCELED, or with the result that
+    /// it had already. Never lost, whatever the state of the queues.
+    virtual void cancel(operation& op) noexcept = 0;
+
+    /// Sends everything submitted to the kernel, collects completions, and sleeps until there is one, until
+    /// `deadline` (steady clock, nanoseconds) or until wake().
+    virtual void wait(std::int64_t deadline) noexcept = 0;
+
+    /// Ends a wait() in progress, or the next one. Any thread.
+    virtual void wake() noexcept = 0;
+
+    /// Tells that a new descriptor carries this number: nothing known of an older one counts any more.
+    virtual void opened(int fd) noexcept = 0;
+
+    /// Lets go of a descriptor that is about to be closed. Operations still pending on it end with -EBADF.
+    virtual void release(int fd) noexcept = 0;
+
+    /// Releases and closes a descriptor, at the latest when the reactor next waits.
+    virtual void close(int fd) noexcept = 0;
+};
+
+/// The reactor asked for; see reactor_kind for what `automatic` and RONDO_REACTOR mean. Throws std::system_error, or
+/// std::invalid_argument for an unknown name in RONDO_REACTOR.
+std::unique_ptr<reactor> make_reactor(reactor_kind kind);
+
+std::unique_ptr<reactor> make_io_uring_reactor();
+std::unique_ptr<reactor> make_epoll_reactor();
+
+}  // namespace rondo::detail

@@ -1,0 +1,111 @@
+#pragma once
+// What the scheduler knows of a running task, and the tree that cancellation walks.
+//
+// Scopes and tasks form one tree: a group's children are its tasks, a task's children are the scopes it has
+// entered and the groups it has made there. A node is cancelled when it, or any ancestor not cut off by a shield,
+// was told so. The flag is pushed down the tree when that happens, so that asking costs one load.
+
+#include <cstdint>
+#include <cstdio>
+
+namespace rondo::detail {
+
+struct promise_base;
+struct scheduler_core;
+struct task_state;
+
+/// What a task is waiting for; lives in the awaiter, inside the frame that waits.
+class suspension {
+public:
+    /// Asks for an early end. The task still wakes through the ordinary path, at once or once the kernel has let
+    /// go; nothing is resumed from in here. Called at most while the task is blocked here.
+    virtual void cancel() noexcept = 0;
+
+    /// Says what is waited for, in a few words without a newline: `recv on fd 7`.
+    virtual void describe(std::FILE* out) const = 0;
+
+    task_state* task = nullptr;
+
+protected:
+    suspension() = default;
+    suspension(const suspension&) = default;
+    suspension& operator=(const suspension&) = default;
+    ~suspension() = default;
+};
+
+/// A node of the cancellation tree.
+struct scope_node {
+    enum : std::uint32_t {
+        cancel_requested = 1,   // this very node was cancelled
+        cancelled = 2,          // it, or an ancestor that no shield hides
+        shielded = 4,           // an ancestor's cancellation stops here
+        deadline_expired = 8,   // cancel_requested was set by the deadline
+        is_task = 16,           // a task_state; otherwise a scope_state
+        is_group = 32,          // a task_group
+        has_handle = 64,        // task: a task_handle keeps the root frame
+        blocked = 128,          // task: waiting_on is valid, the task is in no ready queue
+    };
+
+    scope_node* parent = nullptr;
+    scope_node* first_child = nullptr;
+    scope_node* next = nullptr;
+    scope_node* previous = nullptr;
+    std::uint32_t flags = 0;
+    std::uint32_t id = 0;  // of a task: its number in dumps
+
+    bool is_cancelled() const noexcept { return (flags & cancelled) != 0; }
+
+    /// Becomes a child of `under` and inherits its cancellation, unless shielded.
+    void attach(scope_node& under) noexcept {
+        parent = &under;
+        previous = nullptr;
+        next = under.first_child;
+        if (next != nullptr) next->previous = this;
+        under.first_child = this;
+        if ((flags & shielded) == 0) flags |= under.flags & cancelled;
+    }
+
+    void detach() noexcept {
+        if (previous != nullptr) {
+            previous->next = next;
+        } else {
+            parent->first_child = next;
+        }
+        if (next != nullptr) next->previous = previous;
+    }
+};
+
+/// A scope that a task may have entered.
+struct scope_state : scope_node {
+    task_state* owner = nullptr;  // the task that runs inside, while one does
+
+    /// An ancestor was cancelled and this scope's shield stopped it. A shield with a time limit starts its clock.
+    virtual void shield_touched() noexcept {}
+
+protected:
+    ~scope_state() = default;
+};
+
+/// A spawned task: everything that is not in its frames.
+struct task_state : scope_node {
+    union {
+        task_state* next_ready = nullptr;  // in the ready queue
+        suspension* waiting_on;            // while `blocked`
+    };
+    promise_base* leaf = nullptr;       // the frame to resume
+    scope_node* innermost = nullptr;    // the scope it runs in; itself when it entered none
+    scheduler_core* home = nullptr;
+
+    bool should_stop() const noexcept { return innermost->is_cancelled(); }
+};
+static_assert(sizeof(task_state) == 72, "a task's state is counted in every sleeping task");
+
+/// Marks the node cancelled and everything below it that no shield protects, and asks the tasks that are blocked
+/// there to end.
+void cancel_subtree(scope_node& node, std::uint32_t reason = scope_node::cancel_requested) noexcept;
+
+/// The shield of `scope` falls: if an ancestor is cancelled, so is the scope now.
+void enter_scope(scope_state& scope, task_state& task) noexcept;
+void leave_scope(scope_state& scope) noexcept;
+
+}  // namespace rondo::detail

@@ -1,0 +1,123 @@
+#include <rondo/runtime/dump.hpp>
+
+#include <rondo/runtime/task_group.hpp>
+
+#include <string_view>
+
+namespace rondo {
+
+namespace {
+
+void indent(std::FILE* out, int depth) { std::fprintf(out, "%*s", 2 * depth, ""); }
+
+// g++ names a coroutine's code `void NAME(NAME(PARAMETERS)::_Z...Frame*)`: gives NAME, or an empty view.
+std::string_view name_in_gcc_form(std::string_view pretty) {
+    if (!pretty.ends_with(".Frame*)")) return {};
+    for (std::size_t open = pretty.find('('); open != pretty.npos; open = pretty.find('(', open + 1)) {
+        const std::string_view before = pretty.substr(0, open);
+        // Before the name stands the type that the code returns, which is void.
+        const std::string_view name = before.substr(before.find(' ') + 1);
+        if (!name.empty() && pretty.substr(open + 1).starts_with(name)) return name;
+    }
+    return {};
+}
+
+// clang++ gives the signature as it was written, g++ does for some lambdas: cuts the parameters off, and what stands
+// before the name.
+std::string_view name_in_signature(std::string_view pretty) {
+    if (pretty.ends_with(" const")) pretty.remove_suffix(6);
+    if (!pretty.ends_with(')')) return pretty;
+    std::size_t end = pretty.size() - 1;
+    int nested = 0;
+    do {
+        if (pretty[end] == ')') ++nested;
+        if (pretty[end] == '(') --nested;
+    } while (nested != 0 && end-- != 0);
+    if (nested != 0) return pretty;
+    std::size_t begin = end;
+    for (; begin != 0; --begin) {
+        const char before = pretty[begin - 1];
+        if (before == '>' || before == ')') ++nested;
+        if (before == '<' || before == '(') --nested;
+        if (before == ' ' && nested == 0) break;
+    }
+    return pretty.substr(begin, end - begin);
+}
+
+std::string_view function_name(std::string_view pretty) {
+    // What the template's parameters are: g++ `[with T = int]`, clang++ `[T = int]`.
+    if (pretty.ends_with(']')) pretty = pretty.substr(0, pretty.find(" ["));
+    const std::string_view name = name_in_gcc_form(pretty);
+    return name.empty() ? name_in_signature(pretty) : name;
+}
+
+}  // namespace
+
+namespace detail {
+
+class task_dump {
+public:
+    explicit task_dump(std::FILE* out) noexcept : out_(out) {}
+
+    void write_children(const scope_node& parent, int depth) {
+        // The newest child is the first; a reader expects the oldest.
+        const scope_node* last = parent.first_child;
+        while (last != nullptr && last->next != nullptr) last = last->next;
+        for (const scope_node* child = last; child != nullptr; child = child->previous) {
+            write(*child, depth);
+        }
+    }
+
+private:
+    void write(const scope_node& node, int depth) {
+        if ((node.flags & scope_node::is_task) != 0) {
+            write_task(static_cast<const task_state&>(node), depth);
+            write_children(node, depth + 1);
+        } else if ((node.flags & scope_node::is_group) != 0) {
+            write_group(static_cast<const task_group&>(node), depth);
+            write_children(node, depth + 1);
+        } else {
+            write_children(node, depth);
+        }
+    }
+
+    void write_group(const task_group& group, int depth) {
+        indent(out_, depth);
+        std::fprintf(out_, "group made at %s:%u%s\n", group.where_.file_name(),
+                     static_cast<unsigned>(group.where_.line()), group.is_cancelled() ? ", cancelled" : "");
+    }
+
+    void write_task(const task_state& task, int depth) {
+        indent(out_, depth);
+        std::fprintf(out_, "task %u, ", static_cast<unsigned>(task.id));
+        if (&task == current_core->current) {
+            std::fputs("running", out_);
+        } else if ((task.flags & scope_node::blocked) != 0) {
+            std::fputs("waits for ", out_);
+            task.waiting_on->describe(out_);
+        } else {
+            std::fputs("ready", out_);
+        }
+        std::fputs(task.should_stop() ? ", cancelled\n" : "\n", out_);
+        for (const promise_base* frame = task.leaf; frame != nullptr; frame = frame->parent()) {
+            indent(out_, depth + 2);
+            const std::string_view name = function_name(frame->where.function_name());
+            std::fprintf(out_, "%s:%u %.*s\n", frame->where.file_name(),
+                         static_cast<unsigned>(frame->where.line()), static_cast<int>(name.size()),
+                         name.data());
+        }
+    }
+
+    std::FILE* out_;
+};
+
+}  // namespace detail
+
+void dump_tasks(std::FILE* out) {
+    if (detail::current_core == nullptr) return;
+    // The main task hangs below its group, which is not shown.
+    detail::task_dump{out}.write_children(*detail::current_core->root.first_child, 0);
+    std::fflush(out);
+}
+
+}  // namespace rondo

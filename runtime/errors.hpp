@@ -1,0 +1,26 @@
+#pragma once
+// The exceptions by which a wait ends early.
+
+#include <string>
+#include <system_error>
+
+namespace rondo {
+
+/// Thrown by an await whose scope, group or task was cancelled. Let it pass: the scope that was cancelled catches
+/// it. It is no std::exception, so that `catch (const std::exception&)` around a request does not swallow the end
+/// of the whole task; and swallowing it gains nothing, for every later await in the cancelled scope throws it again.
+class operation_cancelled {};
+
+/// Thrown by with_timeout when its time is up. Its code is std::errc::timed_out.
+class timeout_error : public std::system_error {
+public:
+    timeout_error();
+};
+
+namespace detail {
+
+/// Throws what `code` means: operation_cancelled, or a std::system_error that begins with `what`.
+[[noreturn]] void throw_error(std::error_code code, const std::string& what);
+
+}  // namespace detail
+}  // namespace rondo

@@ -1,0 +1,32 @@
+#include <rondo/runtime/poll_fd.hpp>
+
+#include <liburing.h>
+#include <poll.h>
+
+#include <cerrno>
+#include <string>
+
+namespace rondo::detail {
+
+void poll_operation::prepare(io_uring_sqe& sqe) noexcept {
+    io_uring_prep_poll_add(&sqe, fd, static_cast<unsigned short>(events_));
+}
+
+int poll_operation::attempt() noexcept {
+    pollfd one{fd, events_, 0};
+    int ready;
+    do {
+        ready = ::poll(&one, 1, 0);
+    } while (ready < 0 && errno == EINTR);
+    if (ready < 0) return -errno;
+    if (ready == 0) return -EAGAIN;
+    return (one.revents & POLLNVAL) != 0 ? -EBADF : one.revents;
+}
+
+void poll_operation::describe(std::FILE* out) const { std::fprintf(out, "poll of fd %d", fd); }
+
+void poll_operation::fail(std::error_code code) const {
+    throw std::system_error(code, "poll fd " + std::to_string(fd));
+}
+
+}  // namespace rondo::detail

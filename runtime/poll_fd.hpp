@@ -1,0 +1,40 @@
+#pragma once
+// Waits until a descriptor of any kind is ready: a pipe, a device, another library's socket.
+//
+//     co_await poll_fd(fd, POLLIN);
+//     ::read(fd, ...);
+
+#include <rondo/runtime/detail/operation.hpp>
+
+#include <system_error>
+
+namespace rondo {
+
+namespace detail {
+
+class poll_operation final : public io_operation<poll_operation, short> {
+public:
+    poll_operation(int descriptor, short events) noexcept
+        : io_operation(descriptor, readiness::any), events_(events) {
+        fd_is_foreign = true;
+    }
+
+    void prepare(io_uring_sqe& sqe) noexcept override;
+    int attempt() noexcept override;
+    void describe(std::FILE* out) const override;
+    short value() const noexcept { return static_cast<short>(result); }
+    [[noreturn]] void fail(std::error_code code) const;
+
+private:
+    short events_;
+};
+
+}  // namespace detail
+
+/// Completes with those of `events` (POLLIN, POLLOUT, POLLPRI; poll(2)) that the descriptor is ready for, and with
+/// POLLERR or POLLHUP where they apply. The descriptor stays the caller's and must stay open meanwhile. Throws
+/// std::system_error for a descriptor that is not open.
+/// Cancellation: ends at once; the descriptor is left as it was.
+inline detail::poll_operation poll_fd(int fd, short events) noexcept { return {fd, events}; }
+
+}  // namespace rondo

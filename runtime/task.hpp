@@ -1,0 +1,170 @@
+#pragma once
+// The coroutine that everything is written in. A task starts when it is awaited, and is awaited once.
+//
+//     rondo::task<int> parse(rondo::tcp_stream& peer);
+//
+//     rondo::task<> handle(rondo::tcp_stream peer) {
+//         int n = co_await parse(peer);              // runs it, here, as a call would
+//         co_await peer.write_all(std::to_string(n));
+//     }
+//
+// The awaiting frame is resumed by the awaited one's end: one transfer of control in, one out, no queue between.
+// Several tasks run at the same time in a task_group.
+
+#include <rondo/runtime/detail/outcome.hpp>
+#include <rondo/runtime/detail/promise_base.hpp>
+
+#include <concepts>
+#include <coroutine>
+#include <exception>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+namespace rondo {
+
+template <class T = void>
+class task;
+
+namespace detail {
+
+/// The end of a spawned task, as its outermost frame stops for good: tells the handle and the group, frees both.
+void finish_root(std::coroutine_handle<> frame, promise_base& promise,
+                 std::exception_ptr* error) noexcept;
+
+struct final_awaiter {
+    bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> frame) const noexcept {
+        Promise& promise = frame.promise();
+        if (promise_base* parent = promise.parent()) return transfer_to(handle_of(*parent));
+        finish_root(frame, promise, promise.result.error());
+        return std::noop_coroutine();
+    }
+    void await_resume() const noexcept {}
+};
+
+template <class T>
+struct task_promise_base : promise_base {
+    static_assert(alignof(outcome<T>) <= 2 * sizeof(void*),
+                  "a task's result cannot be aligned to more than 16 bytes: return a pointer to it");
+    outcome<T> result;
+
+    std::suspend_always initial_suspend() const noexcept { return {}; }
+    final_awaiter final_suspend() const noexcept { return {}; }
+    void unhandled_exception() noexcept { result.fail(std::current_exception()); }
+};
+
+template <class T>
+struct task_promise : task_promise_base<T> {
+    task<T> get_return_object() noexcept;
+    template <class Value>
+        requires std::convertible_to<Value&&, T>
+    void return_value(Value&& value) {
+        if constexpr (std::is_reference_v<T>) {
+            this->result.emplace(std::addressof(static_cast<T>(value)));
+        } else {
+            this->result.emplace(std::forward<Value>(value));
+        }
+    }
+};
+
+template <>
+struct task_promise<void> : task_promise_base<void> {
+    task<void> get_return_object() noexcept;
+    void return_void() noexcept { result.emplace(); }
+};
+
+}  // namespace detail
+
+/// A lazy coroutine that gives a T: a value, a reference, or nothing. Moves, never copies. A coroutine's reference
+/// parameters must outlive it, as a function's must outlive the call; take by value what must live longer.
+///
+/// co_await: completes when the coroutine has returned, with its value or its exception.
+/// Cancellation: awaiting a task is not a cancel point of its own; the operations inside are.
+/// Thread safety: a task runs on the scheduler that awaits it.
+template <class T>
+class [[nodiscard]] task {
+public:
+    using promise_type = detail::task_promise<T>;
+    using value_type = T;
+
+    task(task&& other) noexcept : frame_(std::exchange(other.frame_, nullptr)) {}
+    task& operator=(task&& other) noexcept {
+        if (this != &other) {
+            reset();
+            frame_ = std::exchange(other.frame_, nullptr);
+        }
+        return *this;
+    }
+    ~task() { reset(); }
+
+    /// False once it was moved from, or handed to a group.
+    explicit operator bool() const noexcept { return frame_ != nullptr; }
+
+    class awaiter {
+    public:
+        explicit awaiter(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
+        bool await_ready() const noexcept { return false; }
+        template <detail::rondo_promise Parent>
+        std::coroutine_handle<> await_suspend(
+            std::coroutine_handle<Parent> parent,
+            std::source_location where = std::source_location::current()) const noexcept {
+            if constexpr (detail::debug_checks) check(where);
+            detail::promise_base& base = parent.promise();
+            base.where = where;
+            frame_.promise().continuation = reinterpret_cast<std::uintptr_t>(&base);
+            return detail::transfer_to(frame_);
+        }
+        T await_resume() const { return frame_.promise().result.take(); }
+
+    private:
+        void check(std::source_location where) const noexcept {
+            if (!frame_) detail::misuse("a task is awaited that was moved from", where);
+            if (frame_.promise().continuation != 0) detail::misuse("a task is awaited twice", where);
+        }
+        std::coroutine_handle<promise_type> frame_;
+    };
+
+    awaiter operator co_await() const noexcept { return awaiter{frame_}; }
+
+    /// For those who run it by other means: the frame, which is theirs to destroy from now on.
+    [[nodiscard]] std::coroutine_handle<promise_type> release() noexcept {
+        return std::exchange(frame_, nullptr);
+    }
+
+private:
+    friend promise_type;
+    explicit task(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
+
+    void reset() noexcept {
+        if (!frame_) return;
+        if constexpr (detail::debug_checks) {
+            const auto& promise = frame_.promise();
+            if (promise.continuation != 0 && !frame_.done()) {
+                detail::misuse("a task is destroyed while it is running", promise.where);
+            }
+        }
+        frame_.destroy();
+    }
+
+    std::coroutine_handle<promise_type> frame_;
+};
+
+namespace detail {
+
+template <class T>
+task<T> task_promise<T>::get_return_object() noexcept {
+    return task<T>{std::coroutine_handle<task_promise>::from_promise(*this)};
+}
+inline task<void> task_promise<void>::get_return_object() noexcept {
+    return task<void>{std::coroutine_handle<task_promise>::from_promise(*this)};
+}
+
+template <class T>
+inline constexpr bool is_task = false;
+template <class T>
+inline constexpr bool is_task<task<T>> = true;
+
+}  // namespace detail
+}  // namespace rondo

@@ -1,0 +1,289 @@
+#pragma once
+// Several tasks at the same time, none of which is ever lost.
+//
+//     co_await with_task_group([&](task_group& group) -> task<> {
+//         auto weather = group.spawn(fetch("weather"));
+//         group.spawn(log_progress, std::ref(out));
+//         show(co_await weather);
+//     });                                            // waits for all of them
+//
+// A group ends when all its tasks have. The first exception cancels the rest and is thrown at the join. A finished
+// task's memory is returned at once, so a group may stay open for as long as a server runs.
+
+#include <rondo/runtime/cancel_scope.hpp>
+#include <rondo/runtime/detail/awaitable.hpp>
+#include <rondo/runtime/detail/misuse.hpp>
+#include <rondo/runtime/task.hpp>
+
+#include <concepts>
+#include <coroutine>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+namespace rondo {
+
+class task_group;
+
+namespace detail {
+
+/// What is waited for by whoever awaits a task_handle.
+class handle_wait : public suspension {
+public:
+    explicit handle_wait(promise_base& root) noexcept : root_(root) {}
+    void cancel() noexcept override;
+    void describe(std::FILE* out) const override;
+    void finished() noexcept { current_core->wake(*task); }
+
+protected:
+    ~handle_wait() = default;
+    void start(promise_base& waiter, std::source_location where) noexcept;
+    bool was_cancelled_ = false;
+
+private:
+    promise_base& root_;
+};
+
+void drop_handle(task_state& task) noexcept;
+
+class task_dump;
+class local_run;
+class group_body;
+
+}  // namespace detail
+
+/// The result of a spawned task, and a way to cancel that task alone. Dropping the handle changes nothing for the
+/// task. Destroy it on the scheduler that it came from.
+template <class T>
+class task_handle {
+public:
+    task_handle(task_handle&& other) noexcept
+        : frame_(std::exchange(other.frame_, nullptr)), task_(other.task_) {}
+    task_handle& operator=(task_handle&& other) noexcept {
+        if (this != &other) {
+            reset();
+            frame_ = std::exchange(other.frame_, nullptr);
+            task_ = other.task_;
+        }
+        return *this;
+    }
+    ~task_handle() { reset(); }
+
+    /// Whether the task has ended, in whatever way.
+    bool done() const noexcept { return frame_.done(); }
+
+    /// Cancels the task: each of its awaits ends with operation_cancelled. That ending is no error of the group.
+    /// No effect on a task that has ended.
+    void cancel() noexcept {
+        if (!done()) detail::cancel_subtree(*task_);
+    }
+
+    class awaiter final : public detail::handle_wait {
+    public:
+        explicit awaiter(std::coroutine_handle<detail::task_promise<T>> frame) noexcept
+            : handle_wait(frame.promise()), frame_(frame) {}
+        bool await_ready() const noexcept { return frame_.done(); }
+        template <detail::rondo_promise Promise>
+        bool await_suspend(
+            std::coroutine_handle<Promise> waiter,
+            std::source_location where = std::source_location::current()) noexcept {
+            was_cancelled_ = detail::current_core->current->should_stop();
+            if (!was_cancelled_) start(waiter.promise(), where);
+            return !was_cancelled_;
+        }
+        T await_resume() const {
+            if (was_cancelled_) throw operation_cancelled{};
+            return frame_.promise().result.take();
+        }
+
+    private:
+        std::coroutine_handle<detail::task_promise<T>> frame_;
+    };
+
+    /// Completes when the task has ended, with its value (moved out: await it once) or its exception.
+    /// Cancellation: gives up waiting; the task goes on.
+    awaiter operator co_await() const noexcept { return awaiter{frame_}; }
+
+private:
+    friend class task_group;
+    task_handle(std::coroutine_handle<detail::task_promise<T>> frame,
+                detail::task_state& task) noexcept
+        : frame_(frame), task_(&task) {}
+
+    void reset() noexcept {
+        if (!frame_) return;
+        if (frame_.done()) {
+            frame_.destroy();
+        } else {
+            detail::drop_handle(*task_);
+        }
+    }
+
+    std::coroutine_handle<detail::task_promise<T>> frame_;
+    detail::task_state* task_;  // valid until the task has ended
+};
+
+/// A set of running tasks with one end. Made directly, it must be joined before it is destroyed: a group dropped
+/// with tasks unjoined aborts with a sentence that names the place where it was made. with_task_group joins by
+/// itself, also when an exception passes.
+/// Thread safety: the owning scheduler only.
+class task_group : private detail::scope_state {
+public:
+    explicit task_group(std::source_location where = std::source_location::current()) noexcept;
+    task_group(const task_group&) = delete;
+    task_group& operator=(const task_group&) = delete;
+    ~task_group();
+
+    /// Runs `work` as a task of its own; it starts when the running task next waits or yields.
+    template <class T>
+    task_handle<T> spawn(task<T> work,
+                         std::source_location where = std::source_location::current()) {
+        auto frame = work.release();
+        if (!frame) detail::misuse("a task is spawned that was moved from", where);
+        return task_handle<T>{frame, start(frame.promise(), where)};
+    }
+
+    /// Runs f(args...), which returns a task. The callable and the arguments are kept until it has ended; they are
+    /// passed as std::thread passes them: moved into value parameters, so a T& parameter takes std::ref(x), or the
+    /// kept argument itself where f takes nothing else.
+    template <class F, class... Args>
+        requires(std::invocable<F&, Args...> || std::invocable<F&, Args&...>)
+    auto spawn(F f, Args... args) {
+        if constexpr (sizeof...(Args) == 0 && (std::is_empty_v<F> || std::is_pointer_v<F>)) {
+            return spawn(std::invoke(f), where_);
+        } else {
+            return spawn(call(std::move(f), std::move(args)...), where_);
+        }
+    }
+
+    /// Cancels every task of the group, now and from now on.
+    void cancel() noexcept { detail::cancel_subtree(*this); }
+
+    class join_awaiter final : public detail::suspension {
+    public:
+        explicit join_awaiter(task_group& group, bool for_group_end) noexcept
+            : group_(group), for_group_end_(for_group_end) {}
+        bool await_ready() noexcept;
+        template <detail::rondo_promise Promise>
+        void await_suspend(
+            std::coroutine_handle<Promise> waiter,
+            std::source_location where = std::source_location::current()) noexcept {
+            detail::block(*this, waiter.promise(), where);
+            group_.joiner_ = this;
+        }
+        void await_resume();
+
+        void cancel() noexcept override;
+        void describe(std::FILE* out) const override;
+
+    private:
+        task_group& group_;
+        bool for_group_end_;  // with_task_group's own join: reports the group's errors only
+        bool was_cancelled_ = false;
+    };
+
+    /// Completes when every task has ended; throws the first exception that one of them ended with. The group may be
+    /// used again afterwards.
+    /// Cancellation: cancels the group, waits for its tasks, then throws operation_cancelled.
+    [[nodiscard]] join_awaiter join() noexcept { return join_awaiter{*this, false}; }
+
+private:
+    friend void detail::finish_root(std::coroutine_handle<>, detail::promise_base&,
+                                    std::exception_ptr*) noexcept;
+    friend class detail::group_body;
+    friend class detail::task_dump;
+    friend class detail::local_run;
+
+    task_group(detail::scope_node& under, std::source_location where) noexcept;
+
+    // The owner's stay inside the group's scope: while it lasts, the group's cancellation reaches the owner too.
+    class entry {
+    public:
+        explicit entry(task_group& group) noexcept : group_(group) {
+            detail::enter_scope(group, *detail::current_core->current);
+        }
+        entry(const entry&) = delete;
+        entry& operator=(const entry&) = delete;
+        ~entry() { detail::leave_scope(group_); }
+
+    private:
+        task_group& group_;
+    };
+
+    detail::task_state& start(detail::promise_base& root, std::source_location where);
+    void child_ended(std::exception_ptr* error) noexcept;
+    void fail(std::exception_ptr error) noexcept;
+
+    template <class F, class... Args>
+    static auto invoke_kept(F& f, Args&... args) {
+        if constexpr (std::invocable<F&, Args...>) {
+            return std::invoke(f, std::move(args)...);
+        } else {
+            return std::invoke(f, args...);
+        }
+    }
+
+    template <class F, class... Args>
+    static auto call(F f, Args... args) -> decltype(invoke_kept(f, args...)) {
+        auto work = invoke_kept(f, args...);
+        co_return co_await work;
+    }
+
+    std::size_t running_ = 0;
+    join_awaiter* joiner_ = nullptr;
+    std::exception_ptr error_;  // the first that a child ended with, until a join throws it
+    std::source_location where_;
+    bool joined_ = true;  // nothing was spawned since the last join
+};
+
+namespace detail {
+
+class group_body {
+public:
+    template <class F>
+    static auto run(F f, std::source_location where) -> std::invoke_result_t<F&, task_group&> {
+        using value = typename std::invoke_result_t<F&, task_group&>::value_type;
+        task_group group{where};
+        outcome<value> result;
+        {
+            task_group::entry inside{group};
+            try {
+                auto body = std::invoke(f, group);
+                if constexpr (std::is_void_v<value>) {
+                    co_await body;
+                } else if constexpr (std::is_reference_v<value>) {
+                    result.emplace(std::addressof(co_await body));
+                } else {
+                    result.emplace(co_await body);
+                }
+            } catch (const operation_cancelled&) {
+                const bool own = (group.flags & scope_node::cancel_requested) != 0 &&
+                                 !group.parent->is_cancelled();
+                if (!own || !std::is_void_v<value>) result.fail(std::current_exception());
+                group.cancel();
+            } catch (...) {
+                group.fail(std::current_exception());
+            }
+        }
+        co_await task_group::join_awaiter{group, true};
+        co_return result.take();
+    }
+};
+
+}  // namespace detail
+
+/// Runs f(group), a task, with a group of its own, then waits for all the group's tasks and gives f's result. An
+/// exception from f or from a task cancels everything else inside, f included, and is thrown once all have ended.
+/// The callable is kept until then. group.cancel() inside ends it early; where f gives void that is a normal end,
+/// else it is operation_cancelled.
+/// Cancellation: passes to f and to every task, waits for them, then throws operation_cancelled.
+template <class F>
+auto with_task_group(F f, std::source_location where = std::source_location::current())
+    -> std::invoke_result_t<F&, task_group&> {
+    return detail::group_body::run(std::move(f), where);
+}
+
+}  // namespace rondo

@@ -1,0 +1,142 @@
+#pragma once
+// Several awaitables at the same time: all of them, or the first.
+//
+//     auto [user, orders] = co_await when_all(load_user(id), load_orders(id));
+//     auto winner = co_await when_any(peer.read_some(buffer), wait_signal({SIGTERM}));
+//     if (winner.index() == 1) ...
+
+#include <rondo/runtime/detail/awaitable.hpp>
+#include <rondo/runtime/task.hpp>
+#include <rondo/runtime/task_group.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <exception>
+#include <iterator>
+#include <optional>
+#include <ranges>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace rondo {
+
+namespace detail {
+
+// What stands for a result in tuples and variants: references as themselves, void as std::monostate.
+template <class T>
+using result_or_monostate = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
+
+template <class Awaitable>
+using slot_t = result_or_monostate<await_result_t<Awaitable>>;
+
+// A variant cannot hold a reference.
+template <class Awaitable>
+using alternative_t =
+    std::conditional_t<std::is_reference_v<slot_t<Awaitable>>,
+                       std::reference_wrapper<std::remove_reference_t<slot_t<Awaitable>>>,
+                       slot_t<Awaitable>>;
+
+template <class Awaitable>
+auto as_task(Awaitable work) -> task<await_result_t<Awaitable>> {
+    if constexpr (is_task<Awaitable>) {
+        return work;
+    } else {
+        return [](Awaitable inner) -> task<await_result_t<Awaitable>> {
+            co_return co_await std::move(inner);
+        }(std::move(work));
+    }
+}
+
+template <class T>
+auto take_result(task_handle<T>& handle) -> result_or_monostate<T> {
+    auto awaiter = handle.operator co_await();
+    if constexpr (std::is_void_v<T>) {
+        awaiter.await_resume();
+        return {};
+    } else {
+        return awaiter.await_resume();
+    }
+}
+
+template <std::size_t Index, class Variant, class Awaitable>
+auto race(std::optional<Variant>& winner, task_group& group, Awaitable work) -> task<> {
+    using result = await_result_t<Awaitable>;
+    if constexpr (std::is_void_v<result>) {
+        co_await std::move(work);
+        if (!winner) winner.emplace(std::in_place_index<Index>);
+    } else {
+        result value = co_await std::move(work);
+        if (!winner) winner.emplace(std::in_place_index<Index>, std::forward<result>(value));
+    }
+    group.cancel();
+}
+
+template <std::size_t... Index, class... Awaitables>
+auto run_race(std::index_sequence<Index...>, Awaitables... work)
+    -> task<std::variant<alternative_t<Awaitables>...>> {
+    using variant = std::variant<alternative_t<Awaitables>...>;
+    std::optional<variant> winner;
+    task_group group;
+    (group.spawn(race<Index>(winner, group, std::move(work))), ...);
+    std::exception_ptr cancelled;
+    try {
+        co_await group.join();
+    } catch (const operation_cancelled&) {
+        cancelled = std::current_exception();
+    }
+    if (!winner) {
+        if (cancelled) std::rethrow_exception(cancelled);
+        throw operation_cancelled{};
+    }
+    co_return std::move(*winner);
+}
+
+}  // namespace detail
+
+/// Runs all of them at the same time and gives their results as a tuple, std::monostate for void. The first
+/// exception cancels the others and is thrown once all have ended.
+/// Cancellation: cancels all of them, waits, then throws operation_cancelled.
+template <detail::awaitable... Awaitables>
+auto when_all(Awaitables... work) -> task<std::tuple<detail::slot_t<Awaitables>...>> {
+    task_group group;
+    auto handles = std::make_tuple(group.spawn(detail::as_task(std::move(work)))...);
+    co_await group.join();
+    co_return std::apply(
+        [](auto&... handle) {
+            return std::tuple<detail::slot_t<Awaitables>...>{detail::take_result(handle)...};
+        },
+        handles);
+}
+
+/// The same for a range of awaitables (moved from): their results in a vector, in the order of the range.
+template <std::ranges::input_range Range>
+    requires detail::awaitable<std::ranges::range_value_t<Range>>
+auto when_all(Range work)
+    -> task<std::vector<detail::alternative_t<std::ranges::range_value_t<Range>>>> {
+    using awaitable = std::ranges::range_value_t<Range>;
+    task_group group;
+    std::vector<task_handle<detail::await_result_t<awaitable>>> handles;
+    for (auto&& one : work) handles.push_back(group.spawn(detail::as_task(awaitable(std::move(one)))));
+    co_await group.join();
+    std::vector<detail::alternative_t<awaitable>> results;
+    results.reserve(handles.size());
+    for (auto& handle : handles) results.push_back(detail::take_result(handle));
+    co_return results;
+}
+
+/// Runs all of them at the same time; the first to give a result wins, the others are cancelled and waited for.
+/// index() of the variant tells who won; void gives std::monostate, a reference a std::reference_wrapper. The
+/// result of a loser that could no longer be stopped is destroyed. An exception, a loser's too, is thrown once all
+/// have ended: an error is never dropped.
+/// Cancellation: cancels all of them and waits, then gives the winner if there is one all the same, else throws
+/// operation_cancelled.
+template <detail::awaitable... Awaitables>
+    requires(sizeof...(Awaitables) > 0)
+auto when_any(Awaitables... work) -> task<std::variant<detail::alternative_t<Awaitables>...>> {
+    return detail::run_race(std::index_sequence_for<Awaitables...>{}, std::move(work)...);
+}
+
+}  // namespace rondo
