@@ -25,7 +25,8 @@ namespace rondo {
 
 namespace detail {
 
-/// A read that may find what it wants in the buffer, and starts a coroutine only where it must wait for more.
+/// A read that may find what it wants in the buffer, and starts a coroutine only where it must wait
+/// for more.
 template <class Reader, class T>
 class [[nodiscard]] buffered_read {
 public:
@@ -68,10 +69,11 @@ private:
 
 }  // namespace detail
 
-/// Reads from a stream that it refers to and that must outlive it. It reads ahead, so nobody else may read from the
-/// stream meanwhile. Its buffer begins small and grows with what is asked for; steady state does not allocate.
-/// Cancellation of a read loses nothing: what has come stays in the buffer for the next one. A read that finds what
-/// it wants in the buffer completes at once, cancelled or not.
+/// Reads from a stream that it refers to and that must outlive it. It reads ahead, so nobody else
+/// may read from the stream meanwhile. Its buffer begins small and grows with what is asked for;
+/// steady state does not allocate.
+/// Cancellation of a read loses nothing: what has come stays in the buffer for the next one. A read
+/// that finds what it wants in the buffer completes at once, cancelled or not.
 /// Thread safety: one task at a time.
 template <readable_stream Stream>
 class buffered_reader {
@@ -84,25 +86,27 @@ public:
 
     explicit buffered_reader(Stream& stream) noexcept : stream_(&stream) {}
 
-    /// Completes with the next line, without its "\n" or "\r\n"; with an empty optional at the end of the stream. A
-    /// last line that lacks its newline counts. A line of more than `limit` bytes is stream_errc::too_long; nothing of
-    /// it is taken out then, see discard_line.
+    /// Completes with the next line, without its "\n" or "\r\n"; with an empty optional at the end
+    /// of the stream. A last line that lacks its newline counts. A line of more than `limit` bytes
+    /// is stream_errc::too_long; nothing of it is taken out then, see discard_line.
     line_read read_line(std::size_t limit = default_limit) noexcept {
         return {*this, &buffered_reader::take_line, '\n', limit, "read a line"};
     }
 
-    /// Completes with what comes before the next `delimiter`, which is taken out too; the rest as read_line.
+    /// Completes with what comes before the next `delimiter`, which is taken out too; the rest as
+    /// read_line.
     line_read read_until(char delimiter, std::size_t limit = default_limit) noexcept {
         return {*this, &buffered_reader::take_until, delimiter, limit, "read up to a delimiter"};
     }
 
-    /// Completes with exactly `size` bytes; an earlier end is stream_errc::unexpected_end, and what came stays.
+    /// Completes with exactly `size` bytes; an earlier end is stream_errc::unexpected_end, and what
+    /// came stays.
     bytes_read read_exactly(std::size_t size) noexcept {
         return {*this, &buffered_reader::take_exactly, '\0', size, "read"};
     }
 
-    /// Throws the rest of the current line away, newline included, in constant memory; false where the stream ended
-    /// first.
+    /// Throws the rest of the current line away, newline included, in constant memory; false where
+    /// the stream ended first.
     skip_read discard_line() noexcept {
         return {*this, &buffered_reader::skip_line, '\n', 0, "skip a line"};
     }
@@ -127,7 +131,8 @@ private:
         return take_delimited(delimiter, limit, false);
     }
 
-    std::optional<result<line>> take_delimited(char delimiter, std::size_t limit, bool strip_return) {
+    std::optional<result<line>> take_delimited(char delimiter, std::size_t limit,
+                                               bool strip_return) {
         // The carriage return of a line is no part of it.
         const std::size_t reach = limit + (strip_return ? 1 : 0);
         const void* at = size() == searched_
@@ -181,8 +186,8 @@ private:
         }
     }
 
-    // Leaves room to read into: moves what there is to the front, or doubles the buffer while less than `wanted` and
-    // a delimiter would fit.
+    // Leaves room to read into: moves what there is to the front, or doubles the buffer while less
+    // than `wanted` and a delimiter would fit.
     void make_room(std::size_t wanted) {
         if (first_ != 0) {
             std::memmove(buffer_.get(), begin(), size());
@@ -212,7 +217,8 @@ private:
     std::size_t capacity_ = 0;
     std::size_t first_ = 0;  // [first_, last_) was read from the stream and not yet taken out
     std::size_t last_ = 0;
-    std::size_t searched_ = 0;  // the first so many of these hold no delimiter of the read in progress
+    // the first so many of these hold no delimiter of the read in progress
+    std::size_t searched_ = 0;
     bool ended_ = false;
 };
 

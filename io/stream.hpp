@@ -10,7 +10,8 @@
 
 namespace rondo {
 
-/// Bytes can be read from it: `co_await s.read_some(space)` gives how many came, at least one, or 0 at the end.
+/// Bytes can be read from it: `co_await s.read_some(space)` gives how many came, at least one, or 0
+/// at the end.
 template <class Stream>
 concept readable_stream = requires(Stream& stream, std::span<std::byte> space) {
     { stream.read_some(space) } -> detail::awaitable;

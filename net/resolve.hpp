@@ -13,11 +13,13 @@
 
 namespace rondo {
 
-/// Completes with the host's addresses for TCP, in the order in which they are to be tried (RFC 6724), at least one.
-/// A numeric address is given back at once; a name is looked up by getaddrinfo(3) on a thread of its own, which is
-/// gone when this completes.
-/// Throws std::system_error of resolver_category: `resolve no.such.host: Name or service not known`.
-/// Cancellation: getaddrinfo cannot be interrupted, so the look-up is waited for; then operation_cancelled.
+/// Completes with the host's addresses for TCP, in the order in which they are to be tried (RFC
+/// 6724), at least one. A numeric address is given back at once; a name is looked up by
+/// getaddrinfo(3) on a thread of its own, which is gone when this completes.
+/// Throws std::system_error of resolver_category: `resolve no.such.host: Name or service not
+/// known`.
+/// Cancellation: getaddrinfo cannot be interrupted, so the look-up is waited for; then
+/// operation_cancelled.
 task<std::vector<endpoint>> resolve(std::string host, std::uint16_t port);
 
 /// The codes are the EAI_ constants of getaddrinfo(3).

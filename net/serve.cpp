@@ -12,9 +12,11 @@ void report_connection_error(const std::exception_ptr& error, const endpoint& pe
     try {
         std::rethrow_exception(error);
     } catch (const std::exception& known) {
-        std::fprintf(stderr, "rondo: connection of %s: %s\n", peer.to_string().c_str(), known.what());
+        std::fprintf(stderr, "rondo: connection of %s: %s\n", peer.to_string().c_str(),
+                     known.what());
     } catch (...) {
-        std::fprintf(stderr, "rondo: connection of %s: unknown exception\n", peer.to_string().c_str());
+        std::fprintf(stderr, "rondo: connection of %s: unknown exception\n",
+                     peer.to_string().c_str());
     }
 }
 

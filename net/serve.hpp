@@ -19,10 +19,12 @@
 namespace rondo {
 
 struct serve_options {
-    /// So many connections are open at the same time at most; the next ones wait in the listener's backlog. 0: any number.
+    /// So many connections are open at the same time at most; the next ones wait in the listener's
+    /// backlog. 0: any number.
     std::size_t max_connections = 0;
 
-    /// Hears of the exception that ended a connection, and whose it was. By default one line on standard error.
+    /// Hears of the exception that ended a connection, and whose it was. By default one line on
+    /// standard error.
     std::function<void(std::exception_ptr, const endpoint&)> on_error = {};
 };
 
@@ -60,30 +62,51 @@ task<> serve_connection(Handler& handler, tcp_stream peer, serve_state& state) {
     state.one_closed.set();
 }
 
+struct close_at_exit {
+    tcp_listener& listener;
+    ~close_at_exit() { listener.close(); }
+};
+
+template <class Handler>
+task<> serve_owned(tcp_listener listener, Handler handler, serve_options options);
+
 /// The next connection; waits while descriptors or memory are short, or the limit is reached.
 task<tcp_stream> accept_next(tcp_listener& listener, serve_state& state);
 
 }  // namespace detail
 
-/// Accepts connections and runs handler(tcp_stream), a task, for each, all at the same time. The handler is kept until
-/// the last of its tasks has ended. An exception that leaves it ends its connection only and goes to
-/// serve_options::on_error. Where descriptors run out, serve waits until it can accept again. It ends only by an error
-/// of the listener, or by
-/// cancellation: closes the listener, cancels the handlers, waits until all have ended, then throws operation_cancelled.
+/// Accepts connections and runs handler(tcp_stream), a task, for each, all at the same time. The
+/// handler is kept until the last of its tasks has ended. An exception that leaves it ends its
+/// connection only and goes to serve_options::on_error. Where descriptors run out, serve waits
+/// until it can accept again. It ends only by an error of the listener, or by cancellation: closes
+/// the listener, cancels the handlers, waits until all have ended, then throws operation_cancelled.
 /// A handler that must finish what it is saying puts it into a `shield`.
 template <class Handler>
     requires std::invocable<Handler&, tcp_stream>
-task<> serve(tcp_listener listener, Handler handler, serve_options options = {}) {
+task<> serve(tcp_listener& listener, Handler handler, serve_options options = {}) {
     detail::serve_state state{std::move(options)};
     co_await with_task_group([&](task_group& connections) -> task<> {
-        // Closing first: while handlers finish, new clients are refused instead of kept waiting.
-        tcp_listener open = std::move(listener);
+        // Closed before the handlers are waited for: meanwhile new clients are refused, not kept
+        // waiting.
+        const detail::close_at_exit closing{listener};
         for (;;) {
-            tcp_stream peer = co_await detail::accept_next(open, state);
+            tcp_stream peer = co_await detail::accept_next(listener, state);
             ++state.open;
             connections.spawn(detail::serve_connection(handler, std::move(peer), state));
         }
     });
+}
+
+/// The same with a listener of its own.
+template <class Handler>
+    requires std::invocable<Handler&, tcp_stream>
+task<> serve(tcp_listener&& listener, Handler handler, serve_options options = {}) {
+    return detail::serve_owned(std::move(listener), std::move(handler), std::move(options));
+}
+
+template <class Handler>
+task<> detail::serve_owned(tcp_listener listener, Handler handler, serve_options options) {
+    co_await serve(listener, std::move(handler), std::move(options));
 }
 
 }  // namespace rondo

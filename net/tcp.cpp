@@ -77,7 +77,8 @@ endpoint tcp_stream::local_endpoint() const { return detail::local_endpoint_of(s
 tcp_listener tcp_listener::bind(const endpoint& local, const listen_options& options) {
     const auto check = [&](bool ok) {
         if (!ok) {
-            throw std::system_error(errno, std::system_category(), "listen on " + local.to_string());
+            throw std::system_error(errno, std::system_category(),
+                                    "listen on " + local.to_string());
         }
     };
     sockaddr_storage address{};
@@ -87,8 +88,10 @@ tcp_listener tcp_listener::bind(const endpoint& local, const listen_options& opt
     const int fd = socket.get();
     check(fd >= 0);
     if (detail::current_core != nullptr) detail::current_core->io->opened(fd);
-    if (options.reuse_address) detail::set_option(fd, SOL_SOCKET, SO_REUSEADDR, true, "set SO_REUSEADDR");
-    if (options.reuse_port) detail::set_option(fd, SOL_SOCKET, SO_REUSEPORT, true, "set SO_REUSEPORT");
+    if (options.reuse_address)
+        detail::set_option(fd, SOL_SOCKET, SO_REUSEADDR, true, "set SO_REUSEADDR");
+    if (options.reuse_port)
+        detail::set_option(fd, SOL_SOCKET, SO_REUSEPORT, true, "set SO_REUSEPORT");
     // Accepted sockets inherit it, which saves a call for each.
     detail::set_option(fd, IPPROTO_TCP, TCP_NODELAY, true, "set TCP_NODELAY");
     check(::bind(fd, reinterpret_cast<const sockaddr*>(&address), size) == 0);

@@ -1,7 +1,7 @@
 #pragma once
 // TCP connections and the sockets that wait for them.
 //
-//     auto listener = rondo::tcp_listener::bind(rondo::endpoint{rondo::ip_address::any_v4(), 5566});
+//     auto listener = rondo::tcp_listener::bind({rondo::ip_address::any_v4(), 5566});
 //     rondo::tcp_stream peer = co_await listener.accept();
 //     std::size_t n = co_await peer.read_some(buffer);     // 0: the peer has finished
 //     co_await peer.write_all(std::span(buffer).first(n));
@@ -49,9 +49,10 @@ private:
 
 }  // namespace detail
 
-/// One TCP connection. Moves, not copies; closes when destroyed. Do not move or destroy it while an operation of it
-/// is awaited. One task may read while another writes; two may not read, nor write, at the same time. Writing to a
-/// peer that is gone is an error (EPIPE, ECONNRESET), never a signal. Nagle's algorithm is off to begin with.
+/// One TCP connection. Moves, not copies; closes when destroyed. Do not move or destroy it while an
+/// operation of it is awaited. One task may read while another writes; two may not read, nor write,
+/// at the same time. Writing to a peer that is gone is an error (EPIPE, ECONNRESET), never a
+/// signal. Nagle's algorithm is off to begin with.
 /// Errors are std::system_error: `read from 127.0.0.1:5566: Connection reset by peer`.
 /// Thread safety: the scheduler that made it.
 class tcp_stream {
@@ -62,7 +63,8 @@ public:
         return detail::connect_operation{peer};
     }
 
-    /// Resolves the host, then tries its addresses in turn; throws the last one's error when none answers.
+    /// Resolves the host, then tries its addresses in turn; throws the last one's error when none
+    /// answers.
     /// Cancellation: as above; a look-up in progress is waited for first.
     static detail::result_task<tcp_stream> connect(std::string host, std::uint16_t port);
 
@@ -70,8 +72,8 @@ public:
     tcp_stream(detail::socket_handle socket, const endpoint& remote) noexcept
         : socket_(std::move(socket)), remote_(remote) {}
 
-    /// Completes when at least one byte has come, with the number read into `space`; 0 means that the peer has
-    /// finished. `space` must live until then, and not be empty.
+    /// Completes when at least one byte has come, with the number read into `space`; 0 means that
+    /// the peer has finished. `space` must live until then, and not be empty.
     /// Cancellation: either nothing was read, or the bytes are reported: none is lost.
     detail::recv_operation read_some(std::span<std::byte> space) noexcept {
         return {*this, socket_.get(), space};
@@ -100,7 +102,8 @@ public:
 
     /// The same for several buffers, sent one after the other with as few calls as can be.
     template <class... Buffers>
-        requires(sizeof...(Buffers) >= 2 && sizeof...(Buffers) <= detail::send_gather_operation::window)
+        requires(sizeof...(Buffers) >= 2 &&
+                 sizeof...(Buffers) <= detail::send_gather_operation::window)
     detail::send_gather_operation write_all(const Buffers&... buffers) noexcept {
         detail::send_gather_operation operation{*this, socket_.get(), {}};
         (operation.add(bytes_of(buffers)), ...);
@@ -113,12 +116,12 @@ public:
         return {*this, socket_.get(), buffers};
     }
 
-    /// Tells the peer that nothing more will come: it reads an end. Reading goes on. Immediate; throws
-    /// std::system_error when the connection is gone.
+    /// Tells the peer that nothing more will come: it reads an end. Reading goes on. Immediate;
+    /// throws std::system_error when the connection is gone.
     void shutdown_write();
 
-    /// Closes the connection. Operations still awaited on it end with std::errc::bad_file_descriptor. Later ones do
-    /// so at once.
+    /// Closes the connection. Operations still awaited on it end with
+    /// std::errc::bad_file_descriptor. Later ones do so at once.
     void close() noexcept { socket_.close(); }
 
     /// Whether small writes are sent at once (true, the default) or gathered by Nagle's algorithm.
@@ -133,22 +136,27 @@ private:
     static std::span<const std::byte> bytes_of(std::string_view text) noexcept {
         return std::as_bytes(std::span(text));
     }
-    static std::span<const std::byte> bytes_of(std::span<const std::byte> bytes) noexcept { return bytes; }
+    static std::span<const std::byte> bytes_of(std::span<const std::byte> bytes) noexcept {
+        return bytes;
+    }
 
     detail::socket_handle socket_;
     endpoint remote_;
 };
 
 struct listen_options {
-    /// How many connections may wait to be accepted; the kernel's own limit (net.core.somaxconn) holds as well.
+    /// How many connections may wait to be accepted; the kernel's own limit (net.core.somaxconn)
+    /// holds as well.
     int backlog = 4096;
     /// Takes an address whose last owner's connections still linger (SO_REUSEADDR).
     bool reuse_address = true;
-    /// Lets several listeners share the address; the kernel spreads the connections among them (SO_REUSEPORT).
+    /// Lets several listeners share the address; the kernel spreads the connections among them
+    /// (SO_REUSEPORT).
     bool reuse_port = false;
 };
 
-/// A socket that waits for connections. Closes when destroyed. Do not move or destroy it while an accept is awaited.
+/// A socket that waits for connections. Closes when destroyed. Do not move or destroy it while an
+/// accept is awaited.
 /// Thread safety: one scheduler at a time.
 class tcp_listener {
 public:
@@ -156,8 +164,8 @@ public:
     /// `listen on 127.0.0.1:5566: Address already in use`.
     static tcp_listener bind(const endpoint& local, const listen_options& options = {});
 
-    /// Completes with the next connection. Out of descriptors is an error (EMFILE, ENFILE) that leaves the listener
-    /// as it was: try again later.
+    /// Completes with the next connection. Out of descriptors is an error (EMFILE, ENFILE) that
+    /// leaves the listener as it was: try again later.
     /// Cancellation: a connection that arrives too late to be stopped is given all the same.
     detail::accept_operation accept() noexcept { return {*this, socket_.get()}; }
 

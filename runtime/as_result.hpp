@@ -2,7 +2,7 @@
 // Errors as values.
 //
 //     result<std::size_t> n = co_await as_result(peer.read_some(buffer));
-//     if (!n) co_return;                             // reset by the peer: nothing was thrown on the way
+//     if (!n) co_return;                        // reset by the peer: nothing was thrown on the way
 //
 // A cancellation arrives as std::errc::operation_canceled, a timeout as std::errc::timed_out.
 
@@ -62,7 +62,8 @@ public:
         }
 
     private:
-        awaiter_t<Awaitable> inner_;  // a reference into the result_awaitable, or an awaiter of its own
+        // a reference into the result_awaitable, or an awaiter of its own
+        awaiter_t<Awaitable> inner_;
     };
 
     awaiter operator co_await() && { return awaiter{inner_}; }
@@ -71,7 +72,8 @@ private:
     Awaitable inner_;
 };
 
-/// A task that reports errors as values inside and throws them only where it is awaited without as_result.
+/// A task that reports errors as values inside and throws them only where it is awaited without
+/// as_result.
 template <class T>
 class [[nodiscard]] result_task {
 public:
@@ -113,9 +115,9 @@ private:
 
 }  // namespace detail
 
-/// Awaits `awaitable` and gives its value or its error code as a result<T>. The library's own operations throw
-/// nothing on that path. A task's std::system_error and its cancellation become codes; any other exception that
-/// leaves a task cannot be a code and is thrown on.
+/// Awaits `awaitable` and gives its value or its error code as a result<T>. The library's own
+/// operations throw nothing on that path. A task's std::system_error and its cancellation become
+/// codes; any other exception that leaves a task cannot be a code and is thrown on.
 template <class Awaitable>
 auto as_result(Awaitable awaitable) {
     if constexpr (requires { std::move(awaitable).into_result(); }) {

@@ -19,19 +19,22 @@
 
 namespace rondo {
 
-/// A lazy sequence of T; between its items it may await. It runs only while somebody awaits next(). Moves, never
-/// copies. Destroying it between two items destroys what its frame holds.
+/// A lazy sequence of T; between its items it may await. It runs only while somebody awaits next().
+/// Moves, never copies. Destroying it between two items destroys what its frame holds.
 ///
-/// Cancellation: reaches the await inside; operation_cancelled then leaves next() as any exception would.
+/// Cancellation: reaches the await inside; operation_cancelled then leaves next() as any exception
+/// would.
 /// Thread safety: the scheduler that awaits next(); one at a time.
 template <class T>
 class [[nodiscard]] async_generator {
-    static_assert(std::is_object_v<T>, "an async_generator gives values; give pointers for references");
+    static_assert(std::is_object_v<T>,
+                  "an async_generator gives values; give pointers for references");
 
 public:
     class promise_type;
 
-    async_generator(async_generator&& other) noexcept : frame_(std::exchange(other.frame_, nullptr)) {}
+    async_generator(async_generator&& other) noexcept
+        : frame_(std::exchange(other.frame_, nullptr)) {}
     async_generator& operator=(async_generator&& other) noexcept {
         if (this != &other) {
             if (frame_) frame_.destroy();
@@ -45,8 +48,9 @@ public:
 
     class next_awaiter;
 
-    /// Completes with the next item, or with an empty optional once the sequence has ended, however often it is
-    /// asked again. An exception inside the generator ends the sequence and is thrown here.
+    /// Completes with the next item, or with an empty optional once the sequence has ended, however
+    /// often it is asked again. An exception inside the generator ends the sequence and is thrown
+    /// here.
     next_awaiter next() noexcept { return next_awaiter{frame_}; }
 
 private:
@@ -75,11 +79,25 @@ public:
     };
 
     to_consumer final_suspend() const noexcept { return {}; }
-    to_consumer yield_value(T& item) noexcept {
+    to_consumer yield_value(T&& item) noexcept {
         item_ = std::addressof(item);
         return {};
     }
-    to_consumer yield_value(T&& item) noexcept { return yield_value(item); }
+
+    // An lvalue stays the generator's: the consumer takes a copy.
+    struct copy_to_consumer : to_consumer {
+        explicit copy_to_consumer(const T& item) : copy(item) {}
+        std::coroutine_handle<> await_suspend(std::coroutine_handle<promise_type> frame) noexcept {
+            frame.promise().item_ = std::addressof(copy);
+            return to_consumer::await_suspend(frame);
+        }
+        T copy;
+    };
+    copy_to_consumer yield_value(const T& item)
+        requires std::copy_constructible<T>
+    {
+        return copy_to_consumer{item};
+    }
     void return_void() const noexcept {}
     void unhandled_exception() noexcept { error_ = std::current_exception(); }
 

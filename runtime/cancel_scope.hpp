@@ -7,9 +7,10 @@
 //     });
 //     if (!page) ...                                 // it was cancelled
 //
-// Cancelling is level-triggered, as in Trio: from then on every await inside ends with operation_cancelled, the one
-// in progress once the kernel has let go of it, each later one at once. An operation that had its result already
-// gives it. The scope itself ends when the last thing inside it has.
+// Cancelling is level-triggered, as in Trio: from then on every await inside ends with
+// operation_cancelled, the one in progress once the kernel has let go of it, each later one at
+// once. An operation that had its result already gives it. The scope itself ends when the last
+// thing inside it has.
 
 #include <rondo/runtime/detail/core.hpp>
 #include <rondo/runtime/detail/promise_base.hpp>
@@ -24,7 +25,8 @@
 
 namespace rondo {
 
-/// A region of one task that can be cancelled, by hand or by a deadline. Made by with_cancel_scope and its kin.
+/// A region of one task that can be cancelled, by hand or by a deadline. Made by with_cancel_scope
+/// and its kin.
 /// Thread safety: the owning scheduler only.
 class cancel_scope : private detail::scope_state {
 public:
@@ -32,14 +34,16 @@ public:
     cancel_scope(const cancel_scope&) = delete;
     cancel_scope& operator=(const cancel_scope&) = delete;
 
-    /// Cancels everything inside, now and from now on. Returns at once; nothing is resumed from in here.
+    /// Cancels everything inside, now and from now on. Returns at once; nothing is resumed from in
+    /// here.
     void cancel() noexcept { detail::cancel_subtree(*this); }
 
     /// Cancels the scope at `deadline`; one in the past does so at once. The latest call counts;
     /// time_point::max() takes the deadline back.
     void set_deadline(std::chrono::steady_clock::time_point deadline) noexcept;
 
-    /// Whether cancel() was called or the deadline has passed. A cancelled outer scope does not count.
+    /// Whether cancel() was called or the deadline has passed. A cancelled outer scope does not
+    /// count.
     bool cancelled() const noexcept { return (flags & cancel_requested) != 0; }
 
     /// Whether it was the deadline that cancelled it.
@@ -62,13 +66,15 @@ private:
     void shield_touched() noexcept override;
 
     deadline_timer deadline_{*this};
-    std::chrono::nanoseconds grace_ = no_grace;  // of a shield: how long it holds once an ancestor is cancelled
+    // of a shield: how long it holds once an ancestor is cancelled
+    std::chrono::nanoseconds grace_ = no_grace;
 
     static constexpr auto no_grace = std::chrono::nanoseconds::max();
 };
 
-/// Puts the running task inside `scope` until the entry is destroyed. with_cancel_scope is the everyday way in;
-/// this is for library code that must not let exceptions through. Entries of one task nest strictly.
+/// Puts the running task inside `scope` until the entry is destroyed. with_cancel_scope is the
+/// everyday way in; this is for library code that must not let exceptions through. Entries of one
+/// task nest strictly.
 class scope_entry {
 public:
     explicit scope_entry(cancel_scope& scope) noexcept;
@@ -80,21 +86,22 @@ public:
     scope_entry& operator=(const scope_entry&) = delete;
     ~scope_entry();
 
-    /// Whether an operation_cancelled that arrives at the scope's edge is this scope's own: it was cancelled and
-    /// nothing further out was.
+    /// Whether an operation_cancelled that arrives at the scope's edge is this scope's own: it was
+    /// cancelled and nothing further out was.
     bool owns_cancellation() const noexcept;
 
 private:
     cancel_scope& scope_;
 };
 
-/// Runs f(scope), a task, inside a new scope, and gives its result; an empty optional (false, where f gives void)
-/// when the scope was cancelled. A result that f still managed to return counts. The callable is kept until the end.
+/// Runs f(scope), a task, inside a new scope, and gives its result; an empty optional (false, where
+/// f gives void) when the scope was cancelled. A result that f still managed to return counts. The
+/// callable is kept until the end.
 /// Cancellation from further out passes through as operation_cancelled.
 template <class F>
-auto with_cancel_scope(F f) -> task<
-    std::conditional_t<std::is_void_v<typename std::invoke_result_t<F&, cancel_scope&>::value_type>, bool,
-                       std::optional<typename std::invoke_result_t<F&, cancel_scope&>::value_type>>> {
+auto with_cancel_scope(F f) -> task<std::conditional_t<
+    std::is_void_v<typename std::invoke_result_t<F&, cancel_scope&>::value_type>, bool,
+    std::optional<typename std::invoke_result_t<F&, cancel_scope&>::value_type>>> {
     using value = typename std::invoke_result_t<F&, cancel_scope&>::value_type;
     cancel_scope scope;
     scope_entry entry{scope};

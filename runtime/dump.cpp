@@ -10,10 +10,12 @@ namespace {
 
 void indent(std::FILE* out, int depth) { std::fprintf(out, "%*s", 2 * depth, ""); }
 
-// g++ names a coroutine's code `void NAME(NAME(PARAMETERS)::_Z...Frame*)`: gives NAME, or an empty view.
+// g++ names a coroutine's code `void NAME(NAME(PARAMETERS)::_Z...Frame*)`: gives NAME, or an empty
+// view.
 std::string_view name_in_gcc_form(std::string_view pretty) {
     if (!pretty.ends_with(".Frame*)")) return {};
-    for (std::size_t open = pretty.find('('); open != pretty.npos; open = pretty.find('(', open + 1)) {
+    for (std::size_t open = pretty.find('('); open != pretty.npos;
+         open = pretty.find('(', open + 1)) {
         const std::string_view before = pretty.substr(0, open);
         // Before the name stands the type that the code returns, which is void.
         const std::string_view name = before.substr(before.find(' ') + 1);
@@ -22,8 +24,8 @@ std::string_view name_in_gcc_form(std::string_view pretty) {
     return {};
 }
 
-// clang++ gives the signature as it was written, g++ does for some lambdas: cuts the parameters off, and what stands
-// before the name.
+// clang++ gives the signature as it was written, g++ does for some lambdas: cuts the parameters
+// off, and what stands before the name.
 std::string_view name_in_signature(std::string_view pretty) {
     if (pretty.ends_with(" const")) pretty.remove_suffix(6);
     if (!pretty.ends_with(')')) return pretty;
@@ -84,7 +86,8 @@ private:
     void write_group(const task_group& group, int depth) {
         indent(out_, depth);
         std::fprintf(out_, "group made at %s:%u%s\n", group.where_.file_name(),
-                     static_cast<unsigned>(group.where_.line()), group.is_cancelled() ? ", cancelled" : "");
+                     static_cast<unsigned>(group.where_.line()),
+                     group.is_cancelled() ? ", cancelled" : "");
     }
 
     void write_task(const task_state& task, int depth) {

@@ -6,9 +6,10 @@
 
 namespace rondo {
 
-/// Thrown by an await whose scope, group or task was cancelled. Let it pass: the scope that was cancelled catches
-/// it. It is no std::exception, so that `catch (const std::exception&)` around a request does not swallow the end
-/// of the whole task; and swallowing it gains nothing, for every later await in the cancelled scope throws it again.
+/// Thrown by an await whose scope, group or task was cancelled. Let it pass: the scope that was
+/// cancelled catches it. It is no std::exception, so that `catch (const std::exception&)` around a
+/// request does not swallow the end of the whole task; and swallowing it gains nothing, for every
+/// later await in the cancelled scope throws it again.
 class operation_cancelled {};
 
 /// Thrown by with_timeout when its time is up. Its code is std::errc::timed_out.

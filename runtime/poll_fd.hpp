@@ -31,9 +31,9 @@ private:
 
 }  // namespace detail
 
-/// Completes with those of `events` (POLLIN, POLLOUT, POLLPRI; poll(2)) that the descriptor is ready for, and with
-/// POLLERR or POLLHUP where they apply. The descriptor stays the caller's and must stay open meanwhile. Throws
-/// std::system_error for a descriptor that is not open.
+/// Completes with those of `events` (POLLIN, POLLOUT, POLLPRI; poll(2)) that the descriptor is
+/// ready for, and with POLLERR or POLLHUP where they apply. The descriptor stays the caller's and
+/// must stay open meanwhile. Throws std::system_error for a descriptor that is not open.
 /// Cancellation: ends at once; the descriptor is left as it was.
 inline detail::poll_operation poll_fd(int fd, short events) noexcept { return {fd, events}; }
 

@@ -5,9 +5,10 @@
 
 namespace rondo {
 
-/// `automatic` takes the one that is faster for sockets and can be had: io_uring, or epoll where io_uring is denied
-/// (containers and hardened kernels do). The environment variable RONDO_REACTOR=io_uring|epoll decides for all
-/// schedulers that are `automatic`. Asking by name for one that cannot be had is an error.
+/// `automatic` takes the one that is faster for sockets and can be had: io_uring, or epoll where
+/// io_uring is denied (containers and hardened kernels do). The environment variable
+/// RONDO_REACTOR=io_uring|epoll decides for all schedulers that are `automatic`. Asking by name for
+/// one that cannot be had is an error.
 enum class reactor_kind { automatic, io_uring, epoll };
 
 /// "automatic", "io_uring" or "epoll".

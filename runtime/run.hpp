@@ -54,11 +54,12 @@ inline constexpr bool returns_task<task<T>> = true;
 
 }  // namespace detail
 
-/// Runs `work` on the calling thread until it has ended, and gives its result or throws its exception. Nothing is left
-/// behind: no task, thread, descriptor or memory. It may be called again, and on several threads at once; not from
-/// inside a task. Signals are left alone; see wait_signal.
-/// Throws std::system_error when the reactor asked for cannot be had, std::invalid_argument for options that make no
-/// sense, std::logic_error when called from inside a task.
+/// Runs `work` on the calling thread until it has ended, and gives its result or throws its
+/// exception. Nothing is left behind: no task, thread, descriptor or memory. It may be called
+/// again, and on several threads at once; not from inside a task. Signals are left alone; see
+/// wait_signal.
+/// Throws std::system_error when the reactor asked for cannot be had, std::invalid_argument for
+/// options that make no sense, std::logic_error when called from inside a task.
 template <class T>
 T run(task<T> work, runtime_options options = {},
       std::source_location where = std::source_location::current()) {

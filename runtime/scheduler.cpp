@@ -13,10 +13,11 @@ namespace detail {
 
 constinit thread_local scheduler_core* current_core = nullptr;
 
-// No wake-up is lost. The poster pushes its message and then reads `asleep`; the sleeper writes `asleep` and then
-// reads the inbox. All four are sequentially consistent, so in their one total order either the sleeper's read comes
-// after the push and finds the message, or the poster's read comes after the write and finds the sleeper. Who turns
-// `asleep` off writes the wake-up: at most one a sleep.
+// No wake-up is lost. The poster pushes its message and then reads `asleep`; the sleeper writes
+// `asleep` and then reads the inbox. All four are sequentially consistent, so in their one total
+// order either the sleeper's read comes after the push and finds the message, or the poster's read
+// comes after the write and finds the sleeper. Who turns `asleep` off writes the wake-up: at most
+// one a sleep.
 void scheduler_core::post(inbox_message& message) noexcept {
     inbox_message* newest = inbox.load(std::memory_order_relaxed);
     do {
@@ -74,7 +75,8 @@ void scheduler::run_ready() noexcept {
         core_.immediate_left = immediate_operations;
         detail::handle_of(*task.leaf).resume();
         while (core_.next_frame != nullptr) {
-            std::coroutine_handle<>::from_address(std::exchange(core_.next_frame, nullptr)).resume();
+            std::coroutine_handle<>::from_address(std::exchange(core_.next_frame, nullptr))
+                .resume();
         }
     }
     core_.current = nullptr;

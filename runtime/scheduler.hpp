@@ -4,8 +4,9 @@
 //     rondo::scheduler& here = rondo::this_scheduler();
 //     log("running on {}", to_string(here.reactor()));
 //
-// A scheduler goes round: it runs what is ready, fires timers, hands everything submitted to the kernel in one call,
-// and sleeps only when nothing is left to run. `run` makes one; a program seldom needs more than that.
+// A scheduler goes round: it runs what is ready, fires timers, hands everything submitted to the
+// kernel in one call, and sleeps only when nothing is left to run. `run` makes one; a program
+// seldom needs more than that.
 
 #include <rondo/runtime/detail/core.hpp>
 #include <rondo/runtime/reactor_kind.hpp>
@@ -19,11 +20,12 @@ namespace detail {
 class local_run;
 }
 
-/// Fairness, stated: tasks run in the order in which they became ready. At most `turn_tasks` of them run before the
-/// scheduler looks at the timers, the kernel and other threads' messages again; and a task whose operations all
-/// complete on the spot (epoll tries before it waits) completes at most `immediate_operations` of them before it
-/// goes to the back of the queue. So a task that always finds its socket ready delays nobody by more than
-/// turn_tasks x immediate_operations operations.
+/// Fairness, stated: tasks run in the order in which they became ready. At most `turn_tasks` of
+/// them run before the scheduler looks at the timers, the kernel and other threads' messages again;
+/// and a task whose operations all complete on the spot (epoll tries before it waits) completes at
+/// most `immediate_operations` of them before it goes to the back of the queue. So a task that
+/// always finds its socket ready delays nobody by more than turn_tasks x immediate_operations
+/// operations.
 class scheduler {
 public:
     static constexpr unsigned turn_tasks = 128;

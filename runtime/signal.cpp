@@ -23,8 +23,8 @@ namespace {
 
 constexpr int signal_count = 64;
 
-// One waiting task, as the signal handler sees it. The handler may run on any thread at any moment, so it reads and
-// writes atomics only; `wanted` is not zero exactly while `fd` is valid.
+// One waiting task, as the signal handler sees it. The handler may run on any thread at any moment,
+// so it reads and writes atomics only; `wanted` is not zero exactly while `fd` is valid.
 struct listener {
     std::atomic<std::uint64_t> wanted{0};
     std::atomic<std::uint64_t> arrived{0};
@@ -60,7 +60,8 @@ class subscription {
 public:
     explicit subscription(signal_set wanted) : wanted_(wanted) {
         fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (fd_ < 0) throw std::system_error(errno, std::system_category(), "eventfd for wait_signal");
+        if (fd_ < 0)
+            throw std::system_error(errno, std::system_category(), "eventfd for wait_signal");
         const std::lock_guard lock(signals.changing);
         for (listener& one : signals.listeners) {
             if (one.fd.load() >= 0) continue;
@@ -69,7 +70,8 @@ public:
         }
         if (mine_ == nullptr) {
             ::close(fd_);
-            throw std::system_error(EAGAIN, std::system_category(), "wait_signal: 64 tasks wait already");
+            throw std::system_error(EAGAIN, std::system_category(),
+                                    "wait_signal: 64 tasks wait already");
         }
         mine_->fd.store(fd_);
         mine_->arrived.store(0);
@@ -95,7 +97,8 @@ public:
                 ::sigaction(signal, &signals.before[signal], nullptr);
             }
             mine_->wanted.store(0);
-            // A handler on another thread may have seen the wish just before: the descriptor outlives it.
+            // A handler on another thread may have seen the wish just before: the descriptor
+            // outlives it.
             while (signals.handlers_running.load() != 0) ::sched_yield();
             mine_->fd.store(-1);
         }

@@ -11,8 +11,8 @@
 
 namespace rondo {
 
-/// Some signals, written as a list of their numbers in braces. (No std::initializer_list: g++ 12 rejects those inside
-/// a co_await.)
+/// Some signals, written as a list of their numbers in braces. (No std::initializer_list: g++ 12
+/// rejects those inside a co_await.)
 class signal_set {
 public:
     /// Throws std::invalid_argument for a number that is no signal or cannot be caught.
@@ -35,9 +35,10 @@ private:
     std::uint64_t bits_ = 0;
 };
 
-/// Completes with the number of the first of `signals` that the process gets from this call on. Until it completes they
-/// have no other effect on the process; then what held before holds again, so that a second Ctrl-C, say, ends a program
-/// that takes too long to stop. Several tasks may wait for the same signal, on any thread: each hears of it.
+/// Completes with the number of the first of `signals` that the process gets from this call on.
+/// Until it completes they have no other effect on the process; then what held before holds again,
+/// so that a second Ctrl-C, say, ends a program that takes too long to stop. Several tasks may wait
+/// for the same signal, on any thread: each hears of it.
 /// Throws std::system_error (EAGAIN) when 64 tasks of the process are waiting for signals already.
 /// Cancellation: ends at once.
 task<int> wait_signal(signal_set signals);

@@ -6,12 +6,13 @@ namespace rondo::detail {
 
 void sleep_awaiter::cancel() noexcept {
     current_core->timers.cancel(*this);
-    deadline = was_cancelled;
+    deadline = cancelled;
     current_core->wake(*task);
 }
 
 void sleep_awaiter::describe(std::FILE* out) const {
-    const double seconds = static_cast<double>(std::max<std::int64_t>(deadline - now_ns(), 0)) / 1e9;
+    const double seconds =
+        static_cast<double>(std::max<std::int64_t>(deadline - now_ns(), 0)) / 1e9;
     std::fprintf(out, "a timer, %.3f s left", seconds);
 }
 

@@ -31,8 +31,9 @@ public:
         core.ready.push(*core.current);
     }
     void await_resume() const {
-        if (current_core->current->should_stop()) throw operation_cancelled{};
+        if (was_cancelled()) throw operation_cancelled{};
     }
+    bool was_cancelled() const noexcept { return current_core->current->should_stop(); }
 };
 
 class [[nodiscard]] sleep_awaiter final : public timer {
@@ -45,7 +46,7 @@ public:
                        std::source_location where = std::source_location::current()) noexcept {
         scheduler_core& core = *current_core;
         if (core.current->should_stop()) {
-            deadline = was_cancelled;
+            deadline = cancelled;
             return false;
         }
         block(*this, waiter.promise(), where);
@@ -53,8 +54,9 @@ public:
         return true;
     }
     void await_resume() const {
-        if (deadline == was_cancelled) throw operation_cancelled{};
+        if (was_cancelled()) throw operation_cancelled{};
     }
+    bool was_cancelled() const noexcept { return deadline == cancelled; }
 
     void expired() noexcept override { current_core->wake(*task); }
     void cancel() noexcept override;
@@ -62,7 +64,7 @@ public:
 
 private:
     // A sleep that was cancelled has this in place of its deadline.
-    static constexpr std::int64_t was_cancelled = INT64_MIN;
+    static constexpr std::int64_t cancelled = INT64_MIN;
 };
 
 }  // namespace detail
@@ -70,8 +72,9 @@ private:
 /// Lets every other ready task run first. A cancel point.
 inline detail::yield_awaiter yield() noexcept { return {}; }
 
-/// Waits until the steady clock reads `deadline`: never less, and on an idle machine less than 1 ms more. Sleepers
-/// wake in the order of their deadlines. A deadline in the past lets the other ready tasks run once.
+/// Waits until the steady clock reads `deadline`: never less, and on an idle machine less than 1 ms
+/// more. Sleepers wake in the order of their deadlines. A deadline in the past lets the other ready
+/// tasks run once.
 /// Cancellation: ends at once.
 inline detail::sleep_awaiter sleep_until(std::chrono::steady_clock::time_point deadline) noexcept {
     return detail::sleep_awaiter{detail::to_ns(deadline)};

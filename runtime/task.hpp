@@ -1,5 +1,6 @@
 #pragma once
-// The coroutine that everything is written in. A task starts when it is awaited, and is awaited once.
+// The coroutine that everything is written in. A task starts when it is awaited, and is awaited
+// once.
 //
 //     rondo::task<int> parse(rondo::tcp_stream& peer);
 //
@@ -8,8 +9,8 @@
 //         co_await peer.write_all(std::to_string(n));
 //     }
 //
-// The awaiting frame is resumed by the awaited one's end: one transfer of control in, one out, no queue between.
-// Several tasks run at the same time in a task_group.
+// The awaiting frame is resumed by the awaited one's end: one transfer of control in, one out, no
+// queue between. Several tasks run at the same time in a task_group.
 
 #include <rondo/runtime/detail/outcome.hpp>
 #include <rondo/runtime/detail/promise_base.hpp>
@@ -28,7 +29,8 @@ class task;
 
 namespace detail {
 
-/// The end of a spawned task, as its outermost frame stops for good: tells the handle and the group, frees both.
+/// The end of a spawned task, as its outermost frame stops for good: tells the handle and the
+/// group, frees both.
 void finish_root(std::coroutine_handle<> frame, promise_base& promise,
                  std::exception_ptr* error) noexcept;
 
@@ -46,8 +48,9 @@ struct final_awaiter {
 
 template <class T>
 struct task_promise_base : promise_base {
-    static_assert(alignof(outcome<T>) <= 2 * sizeof(void*),
-                  "a task's result cannot be aligned to more than 16 bytes: return a pointer to it");
+    static_assert(
+        alignof(outcome<T>) <= 2 * sizeof(void*),
+        "a task's result cannot be aligned to more than 16 bytes: return a pointer to it");
     outcome<T> result;
 
     std::suspend_always initial_suspend() const noexcept { return {}; }
@@ -77,8 +80,9 @@ struct task_promise<void> : task_promise_base<void> {
 
 }  // namespace detail
 
-/// A lazy coroutine that gives a T: a value, a reference, or nothing. Moves, never copies. A coroutine's reference
-/// parameters must outlive it, as a function's must outlive the call; take by value what must live longer.
+/// A lazy coroutine that gives a T: a value, a reference, or nothing. Moves, never copies. A
+/// coroutine's reference parameters must outlive it, as a function's must outlive the call; take by
+/// value what must live longer.
 ///
 /// co_await: completes when the coroutine has returned, with its value or its exception.
 /// Cancellation: awaiting a task is not a cancel point of its own; the operations inside are.
@@ -121,7 +125,8 @@ public:
     private:
         void check(std::source_location where) const noexcept {
             if (!frame_) detail::misuse("a task is awaited that was moved from", where);
-            if (frame_.promise().continuation != 0) detail::misuse("a task is awaited twice", where);
+            if (frame_.promise().continuation != 0)
+                detail::misuse("a task is awaited twice", where);
         }
         std::coroutine_handle<promise_type> frame_;
     };

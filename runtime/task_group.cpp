@@ -100,7 +100,6 @@ detail::task_state& task_group::start(detail::promise_base& root, std::source_lo
     task->id = ++core.last_task_id;
     task->leaf = &root;
     task->innermost = task;
-    task->home = &core;
     task->attach(*this);
     ++running_;
     joined_ = false;

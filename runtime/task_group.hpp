@@ -7,8 +7,9 @@
 //         show(co_await weather);
 //     });                                            // waits for all of them
 //
-// A group ends when all its tasks have. The first exception cancels the rest and is thrown at the join. A finished
-// task's memory is returned at once, so a group may stay open for as long as a server runs.
+// A group ends when all its tasks have. The first exception cancels the rest and is thrown at the
+// join. A finished task's memory is returned at once, so a group may stay open for as long as a
+// server runs.
 
 #include <rondo/runtime/cancel_scope.hpp>
 #include <rondo/runtime/detail/awaitable.hpp>
@@ -55,8 +56,8 @@ class group_body;
 
 }  // namespace detail
 
-/// The result of a spawned task, and a way to cancel that task alone. Dropping the handle changes nothing for the
-/// task. Destroy it on the scheduler that it came from.
+/// The result of a spawned task, and a way to cancel that task alone. Dropping the handle changes
+/// nothing for the task. Destroy it on the scheduler that it came from.
 template <class T>
 class task_handle {
 public:
@@ -75,8 +76,8 @@ public:
     /// Whether the task has ended, in whatever way.
     bool done() const noexcept { return frame_.done(); }
 
-    /// Cancels the task: each of its awaits ends with operation_cancelled. That ending is no error of the group.
-    /// No effect on a task that has ended.
+    /// Cancels the task: each of its awaits ends with operation_cancelled. That ending is no error
+    /// of the group. No effect on a task that has ended.
     void cancel() noexcept {
         if (!done()) detail::cancel_subtree(*task_);
     }
@@ -87,9 +88,8 @@ public:
             : handle_wait(frame.promise()), frame_(frame) {}
         bool await_ready() const noexcept { return frame_.done(); }
         template <detail::rondo_promise Promise>
-        bool await_suspend(
-            std::coroutine_handle<Promise> waiter,
-            std::source_location where = std::source_location::current()) noexcept {
+        bool await_suspend(std::coroutine_handle<Promise> waiter,
+                           std::source_location where = std::source_location::current()) noexcept {
             was_cancelled_ = detail::current_core->current->should_stop();
             if (!was_cancelled_) start(waiter.promise(), where);
             return !was_cancelled_;
@@ -103,7 +103,8 @@ public:
         std::coroutine_handle<detail::task_promise<T>> frame_;
     };
 
-    /// Completes when the task has ended, with its value (moved out: await it once) or its exception.
+    /// Completes when the task has ended, with its value (moved out: await it once) or its
+    /// exception.
     /// Cancellation: gives up waiting; the task goes on.
     awaiter operator co_await() const noexcept { return awaiter{frame_}; }
 
@@ -126,9 +127,9 @@ private:
     detail::task_state* task_;  // valid until the task has ended
 };
 
-/// A set of running tasks with one end. Made directly, it must be joined before it is destroyed: a group dropped
-/// with tasks unjoined aborts with a sentence that names the place where it was made. with_task_group joins by
-/// itself, also when an exception passes.
+/// A set of running tasks with one end. Made directly, it must be joined before it is destroyed: a
+/// group dropped with tasks unjoined aborts with a sentence that names the place where it was made.
+/// with_task_group joins by itself, also when an exception passes.
 /// Thread safety: the owning scheduler only.
 class task_group : private detail::scope_state {
 public:
@@ -146,9 +147,9 @@ public:
         return task_handle<T>{frame, start(frame.promise(), where)};
     }
 
-    /// Runs f(args...), which returns a task. The callable and the arguments are kept until it has ended; they are
-    /// passed as std::thread passes them: moved into value parameters, so a T& parameter takes std::ref(x), or the
-    /// kept argument itself where f takes nothing else.
+    /// Runs f(args...), which returns a task. The callable and the arguments are kept until it has
+    /// ended; they are passed as std::thread passes them: moved into value parameters, so a T&
+    /// parameter takes std::ref(x), or the kept argument itself where f takes nothing else.
     template <class F, class... Args>
         requires(std::invocable<F&, Args...> || std::invocable<F&, Args&...>)
     auto spawn(F f, Args... args) {
@@ -168,9 +169,8 @@ public:
             : group_(group), for_group_end_(for_group_end) {}
         bool await_ready() noexcept;
         template <detail::rondo_promise Promise>
-        void await_suspend(
-            std::coroutine_handle<Promise> waiter,
-            std::source_location where = std::source_location::current()) noexcept {
+        void await_suspend(std::coroutine_handle<Promise> waiter,
+                           std::source_location where = std::source_location::current()) noexcept {
             detail::block(*this, waiter.promise(), where);
             group_.joiner_ = this;
         }
@@ -185,8 +185,8 @@ public:
         bool was_cancelled_ = false;
     };
 
-    /// Completes when every task has ended; throws the first exception that one of them ended with. The group may be
-    /// used again afterwards.
+    /// Completes when every task has ended; throws the first exception that one of them ended with.
+    /// The group may be used again afterwards.
     /// Cancellation: cancels the group, waits for its tasks, then throws operation_cancelled.
     [[nodiscard]] join_awaiter join() noexcept { return join_awaiter{*this, false}; }
 
@@ -199,7 +199,8 @@ private:
 
     task_group(detail::scope_node& under, std::source_location where) noexcept;
 
-    // The owner's stay inside the group's scope: while it lasts, the group's cancellation reaches the owner too.
+    // The owner's stay inside the group's scope: while it lasts, the group's cancellation reaches
+    // the owner too.
     class entry {
     public:
         explicit entry(task_group& group) noexcept : group_(group) {
@@ -275,10 +276,10 @@ public:
 
 }  // namespace detail
 
-/// Runs f(group), a task, with a group of its own, then waits for all the group's tasks and gives f's result. An
-/// exception from f or from a task cancels everything else inside, f included, and is thrown once all have ended.
-/// The callable is kept until then. group.cancel() inside ends it early; where f gives void that is a normal end,
-/// else it is operation_cancelled.
+/// Runs f(group), a task, with a group of its own, then waits for all the group's tasks and gives
+/// f's result. An exception from f or from a task cancels everything else inside, f included, and
+/// is thrown once all have ended. The callable is kept until then. group.cancel() inside ends it
+/// early; where f gives void that is a normal end, else it is operation_cancelled.
 /// Cancellation: passes to f and to every task, waits for them, then throws operation_cancelled.
 template <class F>
 auto with_task_group(F f, std::source_location where = std::source_location::current())

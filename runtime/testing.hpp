@@ -31,9 +31,10 @@ public:
 
 }  // namespace detail
 
-/// Completes when every other task of the scheduler is blocked: none is ready, and the kernel has no completion to
-/// hand over. Timers may still be running; what another thread or process is about to send does not count. Several
-/// tasks that settle go on one after the other. Cancellation does not end it.
+/// Completes when every other task of the scheduler is blocked: none is ready, and the kernel has
+/// no completion to hand over. Timers may still be running; what another thread or process is about
+/// to send does not count. Several tasks that settle go on one after the other. Cancellation does
+/// not end it.
 inline detail::settle_awaiter settle() noexcept { return {}; }
 
 }  // namespace rondo

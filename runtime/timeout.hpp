@@ -2,7 +2,7 @@
 // A limit on how long something may take, and protection for what must not be cut short.
 //
 //     auto line = co_await with_timeout(30s, reader.read_line(4096));    // throws timeout_error
-//     co_await shield(peer.write_all(goodbye), 1s);                      // cancellation waits, a second at most
+//     co_await shield(peer.write_all(goodbye), 1s);                  // cancellation waits 1 s at most
 
 #include <rondo/runtime/as_result.hpp>
 #include <rondo/runtime/cancel_scope.hpp>
@@ -89,8 +89,7 @@ class [[nodiscard]] scoped_awaitable {
 public:
     using value_type = await_result_t<Awaitable>;
 
-    scoped_awaitable(Awaitable work, Policy policy)
-        : work_(std::move(work)), policy_(policy) {}
+    scoped_awaitable(Awaitable work, Policy policy) : work_(std::move(work)), policy_(policy) {}
 
     class awaiter {
     public:
@@ -126,24 +125,27 @@ inline std::chrono::steady_clock::time_point as_time_point(std::int64_t ns) noex
 
 }  // namespace detail
 
-/// Awaits `work` for at most `limit`, counted from this call, then cancels it, waits for its end, and throws
-/// timeout_error (std::errc::timed_out under as_result). What completed all the same is given. A limit of zero or
-/// less lets nothing start.
-/// Cancellation from outside passes through as operation_cancelled: only the limit that ran out becomes an error.
+/// Awaits `work` for at most `limit`, counted from this call, then cancels it, waits for its end,
+/// and throws timeout_error (std::errc::timed_out under as_result). What completed all the same is
+/// given. A limit of zero or less lets nothing start.
+/// Cancellation from outside passes through as operation_cancelled: only the limit that ran out
+/// becomes an error.
 template <class Rep, class Period, class Awaitable>
 auto with_timeout(std::chrono::duration<Rep, Period> limit, Awaitable work) {
     const auto deadline = detail::as_time_point(detail::deadline_after(limit));
     return detail::scoped_awaitable{std::move(work), detail::deadline_policy{deadline}};
 }
 
-/// Awaits `work` out of reach of any cancellation from outside. Its own deadlines and groups work as ever.
+/// Awaits `work` out of reach of any cancellation from outside. Its own deadlines and groups work
+/// as ever.
 template <class Awaitable>
 auto shield(Awaitable work) {
     return detail::scoped_awaitable{std::move(work),
                                     detail::shield_policy{std::chrono::nanoseconds::max()}};
 }
 
-/// The same, for a limited time: once cancellation has come from outside, `work` has `grace` left to end by itself.
+/// The same, for a limited time: once cancellation has come from outside, `work` has `grace` left
+/// to end by itself.
 template <class Awaitable, class Rep, class Period>
 auto shield(Awaitable work, std::chrono::duration<Rep, Period> grace) {
     return detail::scoped_awaitable{

@@ -25,7 +25,8 @@ namespace rondo {
 
 namespace detail {
 
-// What stands for a result in tuples and variants: references as themselves, void as std::monostate.
+// What stands for a result in tuples and variants: references as themselves, void as
+// std::monostate.
 template <class T>
 using result_or_monostate = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
 
@@ -96,8 +97,8 @@ auto run_race(std::index_sequence<Index...>, Awaitables... work)
 
 }  // namespace detail
 
-/// Runs all of them at the same time and gives their results as a tuple, std::monostate for void. The first
-/// exception cancels the others and is thrown once all have ended.
+/// Runs all of them at the same time and gives their results as a tuple, std::monostate for void.
+/// The first exception cancels the others and is thrown once all have ended.
 /// Cancellation: cancels all of them, waits, then throws operation_cancelled.
 template <detail::awaitable... Awaitables>
 auto when_all(Awaitables... work) -> task<std::tuple<detail::slot_t<Awaitables>...>> {
@@ -111,7 +112,8 @@ auto when_all(Awaitables... work) -> task<std::tuple<detail::slot_t<Awaitables>.
         handles);
 }
 
-/// The same for a range of awaitables (moved from): their results in a vector, in the order of the range.
+/// The same for a range of awaitables (moved from): their results in a vector, in the order of the
+/// range.
 template <std::ranges::input_range Range>
     requires detail::awaitable<std::ranges::range_value_t<Range>>
 auto when_all(Range work)
@@ -119,7 +121,8 @@ auto when_all(Range work)
     using awaitable = std::ranges::range_value_t<Range>;
     task_group group;
     std::vector<task_handle<detail::await_result_t<awaitable>>> handles;
-    for (auto&& one : work) handles.push_back(group.spawn(detail::as_task(awaitable(std::move(one)))));
+    for (auto&& one : work)
+        handles.push_back(group.spawn(detail::as_task(awaitable(std::move(one)))));
     co_await group.join();
     std::vector<detail::alternative_t<awaitable>> results;
     results.reserve(handles.size());
@@ -127,12 +130,12 @@ auto when_all(Range work)
     co_return results;
 }
 
-/// Runs all of them at the same time; the first to give a result wins, the others are cancelled and waited for.
-/// index() of the variant tells who won; void gives std::monostate, a reference a std::reference_wrapper. The
-/// result of a loser that could no longer be stopped is destroyed. An exception, a loser's too, is thrown once all
-/// have ended: an error is never dropped.
-/// Cancellation: cancels all of them and waits, then gives the winner if there is one all the same, else throws
-/// operation_cancelled.
+/// Runs all of them at the same time; the first to give a result wins, the others are cancelled and
+/// waited for. index() of the variant tells who won; void gives std::monostate, a reference a
+/// std::reference_wrapper. The result of a loser that could no longer be stopped is destroyed. An
+/// exception, a loser's too, is thrown once all have ended: an error is never dropped.
+/// Cancellation: cancels all of them and waits, then gives the winner if there is one all the same,
+/// else throws operation_cancelled.
 template <detail::awaitable... Awaitables>
     requires(sizeof...(Awaitables) > 0)
 auto when_any(Awaitables... work) -> task<std::variant<detail::alternative_t<Awaitables>...>> {

@@ -16,8 +16,8 @@
 
 namespace rondo {
 
-/// Once set, every wait completes, those in progress and later ones, until it is cleared. Nothing allocates; waiters
-/// live in their awaiters.
+/// Once set, every wait completes, those in progress and later ones, until it is cleared. Nothing
+/// allocates; waiters live in their awaiters.
 /// Thread safety: tasks of one scheduler only.
 class event {
 public:
@@ -42,9 +42,8 @@ public:
             return was_cancelled_ || event_.set_;
         }
         template <detail::rondo_promise Promise>
-        void await_suspend(
-            std::coroutine_handle<Promise> waiter,
-            std::source_location where = std::source_location::current()) noexcept {
+        void await_suspend(std::coroutine_handle<Promise> waiter,
+                           std::source_location where = std::source_location::current()) noexcept {
             detail::block(*this, waiter.promise(), where);
             event_.waiters_.push(*this);
         }
@@ -64,7 +63,8 @@ public:
         bool was_cancelled_ = false;
     };
 
-    /// Completes when the flag is set, at once if it is. A task woken by set() goes on even if clear() came between.
+    /// Completes when the flag is set, at once if it is. A task woken by set() goes on even if
+    /// clear() came between.
     /// Cancellation: leaves the line.
     [[nodiscard]] wait_awaiter wait() noexcept { return wait_awaiter{*this}; }
 

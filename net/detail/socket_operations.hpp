@@ -1,5 +1,6 @@
 #pragma once
-// The operations behind tcp_stream and tcp_listener; see runtime/detail/operation.hpp for their shape.
+// The operations behind tcp_stream and tcp_listener; see runtime/detail/operation.hpp for their
+// shape.
 
 #include <rondo/net/endpoint.hpp>
 #include <rondo/runtime/detail/operation.hpp>
@@ -49,7 +50,8 @@ private:
 
 class recv_exactly_operation final : public io_operation<recv_exactly_operation, std::size_t> {
 public:
-    recv_exactly_operation(const tcp_stream& stream, int descriptor, std::span<std::byte> space) noexcept
+    recv_exactly_operation(const tcp_stream& stream, int descriptor,
+                           std::span<std::byte> space) noexcept
         : io_operation(descriptor, readiness::read), stream_(&stream), space_(space) {}
 
     void prepare(io_uring_sqe& sqe) noexcept override;
@@ -70,7 +72,8 @@ private:
 
 class send_some_operation final : public io_operation<send_some_operation, std::size_t> {
 public:
-    send_some_operation(const tcp_stream& stream, int descriptor, std::span<const std::byte> bytes) noexcept
+    send_some_operation(const tcp_stream& stream, int descriptor,
+                        std::span<const std::byte> bytes) noexcept
         : io_operation(descriptor, readiness::write), stream_(&stream), bytes_(bytes) {}
 
     void prepare(io_uring_sqe& sqe) noexcept override;
@@ -86,7 +89,8 @@ private:
 
 class send_all_operation final : public io_operation<send_all_operation, void> {
 public:
-    send_all_operation(const tcp_stream& stream, int descriptor, std::span<const std::byte> bytes) noexcept
+    send_all_operation(const tcp_stream& stream, int descriptor,
+                       std::span<const std::byte> bytes) noexcept
         : io_operation(descriptor, readiness::write), stream_(&stream), left_(bytes) {}
 
     void prepare(io_uring_sqe& sqe) noexcept override;

@@ -9,10 +9,12 @@
 namespace rondo::detail {
 
 template <class Awaitable>
-concept has_member_co_await = requires(Awaitable&& a) { std::forward<Awaitable>(a).operator co_await(); };
+concept has_member_co_await =
+    requires(Awaitable&& a) { std::forward<Awaitable>(a).operator co_await(); };
 
 template <class Awaitable>
-concept has_free_co_await = requires(Awaitable&& a) { operator co_await(std::forward<Awaitable>(a)); };
+concept has_free_co_await =
+    requires(Awaitable&& a) { operator co_await(std::forward<Awaitable>(a)); };
 
 template <class Awaitable>
 decltype(auto) get_awaiter(Awaitable&& awaitable) {
@@ -29,7 +31,8 @@ template <class Awaitable>
 using awaiter_t = decltype(get_awaiter(std::declval<Awaitable>()));
 
 template <class Awaitable>
-using await_result_t = decltype(std::declval<std::remove_reference_t<awaiter_t<Awaitable>>&>().await_resume());
+using await_result_t =
+    decltype(std::declval<std::remove_reference_t<awaiter_t<Awaitable>>&>().await_resume());
 
 template <class Awaitable>
 concept awaitable = requires { typename await_result_t<Awaitable>; };

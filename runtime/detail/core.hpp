@@ -1,6 +1,6 @@
 #pragma once
-// What every step of a coroutine touches: the ready queue, the running task, the frame recycler, the timers and the
-// reactor of this thread's scheduler. `scheduler` is the public face of it.
+// What every step of a coroutine touches: the ready queue, the running task, the frame recycler,
+// the timers and the reactor of this thread's scheduler. `scheduler` is the public face of it.
 
 #include <rondo/runtime/detail/frame_recycler.hpp>
 #include <rondo/runtime/detail/task_state.hpp>
@@ -57,7 +57,8 @@ protected:
     ~timer() = default;
 };
 
-/// A message from another thread; posted through `scheduler_core::post`, run on the scheduler's own.
+/// A message from another thread; posted through `scheduler_core::post`, run on the scheduler's
+/// own.
 struct inbox_message {
     inbox_message* next = nullptr;
     void (*run)(inbox_message&) noexcept = nullptr;
@@ -67,17 +68,19 @@ struct scheduler_core {
     frame_recycler frames;
     ready_queue ready;
     task_state* current = nullptr;
-    unsigned immediate_left = 0;  // operations the running task may still complete without giving up its turn
-    void* next_frame = nullptr;   // frame to resume next where symmetric transfer would grow the stack
+    // operations the running task may still complete without giving up its turn
+    unsigned immediate_left = 0;
+    // frame to resume next where symmetric transfer would grow the stack
+    void* next_frame = nullptr;
     timer_wheel timers;
     reactor* io = nullptr;
     scheduler* owner = nullptr;
-    ready_queue settlers;     // tasks in settle(): run when every other task is blocked
-    scope_node root;          // top of the task tree
+    ready_queue settlers;  // tasks in settle(): run when every other task is blocked
+    scope_node root;       // top of the task tree
     std::uint32_t last_task_id = 0;
 
-    // Messages from other threads, newest first. A thread that pushes and finds `asleep` set clears it and wakes
-    // the reactor; see scheduler.cpp for why no wake-up is lost.
+    // Messages from other threads, newest first. A thread that pushes and finds `asleep` set clears
+    // it and wakes the reactor; see scheduler.cpp for why no wake-up is lost.
     std::atomic<inbox_message*> inbox{nullptr};
     std::atomic<bool> asleep{false};
 

@@ -139,7 +139,8 @@ int epoll_reactor::wait_for_events(std::int64_t deadline, epoll_event* events, i
     if (deadline == forever) return ::epoll_wait(epoll_, events, room, -1);
     const std::int64_t left = std::max<std::int64_t>(deadline - now_ns(), 0);
     if (has_pwait2_) {
-        const timespec timeout{static_cast<time_t>(left / 1'000'000'000), static_cast<long>(left % 1'000'000'000)};
+        const timespec timeout{static_cast<time_t>(left / 1'000'000'000),
+                               static_cast<long>(left % 1'000'000'000)};
         const int count = ::epoll_pwait2(epoll_, events, room, &timeout, nullptr);
         if (count >= 0 || errno == EINTR) return count;
         has_pwait2_ = false;  // Linux before 5.11, or denied
@@ -169,7 +170,8 @@ void epoll_reactor::wake() noexcept {
 }
 
 void epoll_reactor::opened(int fd) noexcept {
-    if (static_cast<std::size_t>(fd) < entries_.size()) entries_[static_cast<std::size_t>(fd)] = entry{};
+    if (static_cast<std::size_t>(fd) < entries_.size())
+        entries_[static_cast<std::size_t>(fd)] = entry{};
 }
 
 void epoll_reactor::release(int fd) noexcept {

@@ -10,8 +10,9 @@ struct epoll_event;
 
 namespace rondo::detail {
 
-/// Tries each operation first and waits only after EAGAIN. A descriptor is registered once, edge-triggered for both
-/// directions, at its first EAGAIN; epoll(7) calls for trying until EAGAIN, which every operation does.
+/// Tries each operation first and waits only after EAGAIN. A descriptor is registered once,
+/// edge-triggered for both directions, at its first EAGAIN; epoll(7) calls for trying until EAGAIN,
+/// which every operation does.
 class epoll_reactor final : public reactor {
 public:
     epoll_reactor();
@@ -31,8 +32,9 @@ private:
     struct entry {
         operation* waiting = nullptr;  // in the order they came
         bool registered = false;
-        bool drained = false;  // the last read took all there was: until an event says otherwise, do not try
-        bool ended = false;    // the peer has closed or failed: reads never block again
+        // the last read took all there was: until an event says otherwise, do not try
+        bool drained = false;
+        bool ended = false;  // the peer has closed or failed: reads never block again
     };
 
     entry& entry_of(int fd);

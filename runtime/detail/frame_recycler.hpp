@@ -1,12 +1,14 @@
 #pragma once
-// Keeps the memory of finished coroutine frames for the next ones, so that steady state never calls malloc.
+// Keeps the memory of finished coroutine frames for the next ones, so that steady state never calls
+// malloc.
 //
 //     void* frame = recycler.allocate(size);
 //     recycler.deallocate(frame, size);
 //
-// One recycler belongs to one scheduler and is used by its thread only. Every block comes from ::operator new in
-// the full size of its class, so a frame may be freed on another thread than the one that made it: it joins that
-// thread's recycler, or goes back to ::operator delete where there is none.
+// One recycler belongs to one scheduler and is used by its thread only. Every block comes from
+// ::operator new in the full size of its class, so a frame may be freed on another thread than the
+// one that made it: it joins that thread's recycler, or goes back to ::operator delete where there
+// is none.
 
 #include <array>
 #include <cstddef>
@@ -21,7 +23,7 @@ public:
     static constexpr std::size_t largest = 1016;
 
     /// A class keeps at most this many bytes of free blocks.
-    static constexpr std::size_t bytes_kept_per_class = std::size_t{1} << 20;
+    static constexpr std::size_t bytes_kept_per_class = std::size_t{256} << 10;
 
     frame_recycler() = default;
     frame_recycler(const frame_recycler&) = delete;
@@ -77,7 +79,8 @@ private:
         std::size_t count = 0;
     };
 
-    // Classes hold 8, 24, 40 ... 1016 bytes: what is left of glibc's 16-byte chunks after their 8-byte header.
+    // Classes hold 8, 24, 40 ... 1016 bytes: what is left of glibc's 16-byte chunks after their
+    // 8-byte header.
     static constexpr std::size_t class_of(std::size_t size) noexcept { return (size + 7) / 16; }
     static constexpr std::size_t class_size(std::size_t index) noexcept { return index * 16 + 8; }
     static constexpr std::size_t class_count = (largest + 7) / 16 + 1;

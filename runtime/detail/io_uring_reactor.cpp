@@ -23,8 +23,9 @@ constexpr unsigned submission_entries = 256;
 constexpr unsigned completion_entries = 4096;
 
 // Newer than the headers of liburing 2.3.
-constexpr unsigned feature_min_timeout = 1u << 15;  // Linux 6.12, which also brought absolute deadlines
-constexpr unsigned feature_no_iowait = 1u << 17;    // Linux 6.15
+// Linux 6.12, which also brought absolute deadlines
+constexpr unsigned feature_min_timeout = 1u << 15;
+constexpr unsigned feature_no_iowait = 1u << 17;  // Linux 6.15
 constexpr unsigned enter_abs_timer = 1u << 5;
 constexpr unsigned enter_no_iowait = 1u << 7;
 
@@ -90,9 +91,11 @@ io_uring_reactor::~io_uring_reactor() {
 void io_uring_reactor::set_up() {
     // From what Linux 6.1 offers down to what 5.15 does.
     constexpr unsigned basic = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
-    constexpr unsigned cooperative = basic | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+    constexpr unsigned cooperative =
+        basic | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
     constexpr std::array<unsigned, 5> ladder{
-        basic | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+        basic | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+            IORING_SETUP_TASKRUN_FLAG,
         cooperative | IORING_SETUP_SINGLE_ISSUER,
         cooperative,
         basic | IORING_SETUP_SUBMIT_ALL,
@@ -106,9 +109,9 @@ void io_uring_reactor::set_up() {
         error = -io_uring_queue_init_params(submission_entries, &ring_, &params);
         if (error == 0) {
             features_ = params.features;
-            has_poll_first_ = (flags & (IORING_SETUP_COOP_TASKRUN | IORING_SETUP_DEFER_TASKRUN)) != 0;  // of the same release
             io_uring_ring_dontfork(&ring_);
-            io_uring_register_ring_fd(&ring_);  // saves a descriptor look-up an enter, where there is room for it
+            // saves a descriptor look-up an enter, where there is room for it
+            io_uring_register_ring_fd(&ring_);
             return;
         }
         if (error != EINVAL) break;
@@ -162,7 +165,6 @@ void io_uring_reactor::send(operation& op) noexcept {
     if ((op.reactor_state & polling) != 0) {
         io_uring_prep_poll_add(sqe, op.fd, static_cast<unsigned>(poll_events(op.waits_for)));
     } else {
-        op.poll_first = has_poll_first_ && op.waits_for == readiness::read && entries_[static_cast<std::size_t>(op.fd)].drained;
         op.prepare(*sqe);
     }
     io_uring_sqe_set_data(sqe, &op);
@@ -231,7 +233,8 @@ int io_uring_reactor::enter(unsigned to_submit, unsigned wait_for, std::int64_t 
     if ((ring_.int_flags & 1) != 0) flags |= IORING_ENTER_REGISTERED_RING;
     if (wait_for == 0 || deadline == forever) {
         if (wait_for != 0 && (features_ & feature_no_iowait) != 0) flags |= enter_no_iowait;
-        return io_uring_enter2(static_cast<unsigned>(ring_.enter_ring_fd), to_submit, wait_for, flags, nullptr, _NSIG / 8);
+        return io_uring_enter2(static_cast<unsigned>(ring_.enter_ring_fd), to_submit, wait_for,
+                               flags, nullptr, _NSIG / 8);
     }
     if ((features_ & feature_no_iowait) != 0) flags |= enter_no_iowait;
     std::int64_t until = deadline;
@@ -246,7 +249,8 @@ int io_uring_reactor::enter(unsigned to_submit, unsigned wait_for, std::int64_t 
     argument.sigmask_sz = _NSIG / 8;
     argument.ts = reinterpret_cast<std::uint64_t>(&timeout);
     return io_uring_enter2(static_cast<unsigned>(ring_.enter_ring_fd), to_submit, wait_for,
-                           flags | IORING_ENTER_EXT_ARG, reinterpret_cast<sigset_t*>(&argument), sizeof argument);
+                           flags | IORING_ENTER_EXT_ARG, reinterpret_cast<sigset_t*>(&argument),
+                           sizeof argument);
 }
 
 void io_uring_reactor::wait(std::int64_t deadline) noexcept {
@@ -258,7 +262,8 @@ void io_uring_reactor::wait(std::int64_t deadline) noexcept {
     const unsigned kernel_flags = IO_URING_READ_ONCE(*ring_.sq.kflags);
     const bool kernel_has_more = (kernel_flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
     if (sleep || to_submit != 0 || kernel_has_more) {
-        // EINTR and ETIME end the sleep; EAGAIN and EBUSY ask to collect first and come again, as the next turn does.
+        // EINTR and ETIME end the sleep; EAGAIN and EBUSY ask to collect first and come again, as
+        // the next turn does.
         enter(to_submit, sleep && wake_armed_ ? 1 : 0, deadline);
     }
     collect();
@@ -314,10 +319,7 @@ void io_uring_reactor::retire(operation& op) noexcept {
     if ((op.reactor_state & cancel_queued) != 0) cancels_.remove(op);
     entry& at = entries_[static_cast<std::size_t>(op.fd)];
     // After a close the number may belong to a new descriptor, whose list this operation is not in.
-    if (!op.fd_closed) {
-        remove_pending(at.pending, op);
-        if (op.waits_for == readiness::read) at.drained = op.drained;
-    }
+    if (!op.fd_closed) remove_pending(at.pending, op);
     complete(op);
 }
 
@@ -327,7 +329,8 @@ void io_uring_reactor::wake() noexcept {
 }
 
 void io_uring_reactor::opened(int fd) noexcept {
-    if (static_cast<std::size_t>(fd) < entries_.size()) entries_[static_cast<std::size_t>(fd)] = entry{};
+    if (static_cast<std::size_t>(fd) < entries_.size())
+        entries_[static_cast<std::size_t>(fd)] = entry{};
 }
 
 void io_uring_reactor::release(int fd) noexcept {
@@ -340,7 +343,8 @@ void io_uring_reactor::release(int fd) noexcept {
         cancel(*op);
     }
     at = entry{};
-    // The cancelled requests hold the file open: let them go before the caller closes its number for it.
+    // The cancelled requests hold the file open: let them go before the caller closes its number
+    // for it.
     enter(publish(), 0, no_wait);
 }
 

@@ -10,11 +10,13 @@
 
 namespace rondo::detail {
 
-/// Everything that the tasks of one turn submit goes to the kernel in one call, which also collects completions and
-/// sleeps until the next deadline. Sets the ring up with the best that the kernel has and works down to Linux 5.15.
+/// Everything that the tasks of one turn submit goes to the kernel in one call, which also collects
+/// completions and sleeps until the next deadline. Sets the ring up with the best that the kernel
+/// has and works down to Linux 5.15.
 class io_uring_reactor final : public reactor {
 public:
-    /// Throws std::system_error when io_uring cannot be had here or lacks an operation that sockets need.
+    /// Throws std::system_error when io_uring cannot be had here or lacks an operation that sockets
+    /// need.
     io_uring_reactor();
     ~io_uring_reactor() override;
 
@@ -31,14 +33,14 @@ private:
     // What is known of one descriptor.
     struct entry {
         operation* pending = nullptr;  // in the order they came
-        bool drained = false;          // the last read took all there was
     };
 
     // operation::reactor_state
     enum : std::uint8_t {
-        in_kernel = 1,       // a request with its address is in the ring; otherwise it is in backlog_
-        polling = 2,         // that request asks for readiness: the operation itself gave EAGAIN
-        cancel_queued = 4,   // in cancels_
+        // a request with its address is in the ring; otherwise it is in backlog_
+        in_kernel = 1,
+        polling = 2,        // that request asks for readiness: the operation itself gave EAGAIN
+        cancel_queued = 4,  // in cancels_
     };
 
     // FIFO through operation::next_queued.
@@ -69,11 +71,10 @@ private:
 
     io_uring ring_{};
     unsigned features_ = 0;
-    bool has_poll_first_ = false;
     bool wake_armed_ = false;
     int wake_fd_ = -1;
-    op_queue backlog_;  // operations that found the submission queue full
-    op_queue cancels_;  // cancel requests that did
+    op_queue backlog_;            // operations that found the submission queue full
+    op_queue cancels_;            // cancel requests that did
     std::vector<entry> entries_;  // by descriptor
 };
 

@@ -1,5 +1,6 @@
 #pragma once
-// How the library reports a bug of its caller that it cannot continue from: one sentence and the place, then abort.
+// How the library reports a bug of its caller that it cannot continue from: one sentence and the
+// place, then abort.
 //
 //     if (handle == nullptr) detail::misuse("a task is awaited twice", where);
 

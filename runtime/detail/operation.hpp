@@ -1,5 +1,6 @@
 #pragma once
-// One request to the kernel, in both of the shapes that reactors need: a submission queue entry, and a call to try.
+// One request to the kernel, in both of the shapes that reactors need: a submission queue entry,
+// and a call to try.
 //
 //     class recv_operation final : public io_operation<recv_operation, std::size_t> {
 //         void prepare(io_uring_sqe& sqe) noexcept override;      // io_uring
@@ -7,9 +8,10 @@
 //         ...
 //     };
 //
-// An operation lives in the awaiter, in the frame of the coroutine that waits. Once submitted it is finished only by
-// its last completion; until then it stays where it is, and so do its buffers and its descriptor. A new kind of
-// operation (files, datagrams, processes) is a new class of this shape and touches neither scheduler nor reactors.
+// An operation lives in the awaiter, in the frame of the coroutine that waits. Once submitted it is
+// finished only by its last completion; until then it stays where it is, and so do its buffers and
+// its descriptor. A new kind of operation (files, datagrams, processes) is a new class of this
+// shape and touches neither scheduler nor reactors.
 
 #include <rondo/runtime/detail/promise_base.hpp>
 #include <rondo/runtime/detail/reactor.hpp>
@@ -33,10 +35,12 @@ enum class readiness : std::uint8_t { read, write, any };
 
 class operation : public suspension {
 public:
-    /// Fills in the request. Called at each submission, so also after a result that finish() did not accept.
+    /// Fills in the request. Called at each submission, so also after a result that finish() did
+    /// not accept.
     virtual void prepare(io_uring_sqe& sqe) noexcept = 0;
 
-    /// Tries the call without waiting. Gives its result, or minus an errno; -EAGAIN means: again when ready.
+    /// Tries the call without waiting. Gives its result, or minus an errno; -EAGAIN means: again
+    /// when ready.
     virtual int attempt() noexcept = 0;
 
     /// Takes a result. False: not there yet (a short write), submit again.
@@ -52,15 +56,16 @@ public:
     int fd = -1;
     int result = 0;  // of the last completion: a value, or minus an errno
     readiness waits_for;
-    bool cancel_wanted = false;      // the task was cancelled while this was pending
-    bool fd_closed = false;          // the descriptor was closed while this was pending
-    bool fd_is_foreign = false;      // the descriptor may be closed without the reactor being told
-    bool drained = false;            // after finish(): it took all there was; more will make the descriptor ready anew
-    bool poll_first = false;         // before prepare(): the last operation on the descriptor had drained it
+    bool cancel_wanted = false;  // the task was cancelled while this was pending
+    bool fd_closed = false;      // the descriptor was closed while this was pending
+    bool fd_is_foreign = false;  // the descriptor may be closed without the reactor being told
+    // after finish(): it took all there was; more will make the descriptor ready anew
+    bool drained = false;
     std::uint8_t reactor_state = 0;  // belongs to the reactor
 
 protected:
-    operation(int descriptor, readiness direction) noexcept : fd(descriptor), waits_for(direction) {}
+    operation(int descriptor, readiness direction) noexcept
+        : fd(descriptor), waits_for(direction) {}
     operation(const operation&) = default;
     operation& operator=(const operation&) = default;
     ~operation() = default;
@@ -76,7 +81,7 @@ inline void complete(operation& op) noexcept {
 ///   Value value()                what a result >= 0 means
 ///   [[noreturn]] void fail(std::error_code)   throws, saying what was tried on what
 ///   int begin()                  optional: what must be done first; minus an errno ends it there
-///   void abandon()               optional: cleans up after an operation that failed or was cancelled
+///   void abandon()               optional: cleans up after a failure or cancellation
 ///   std::error_code code()       optional: the meaning of a result < 0 that is no errno
 template <class Derived, class Value>
 class [[nodiscard]] io_operation : public operation {
@@ -95,6 +100,10 @@ public:
         if constexpr (requires(Derived& derived) { derived.begin(); }) {
             result = static_cast<Derived&>(*this).begin();
             if (result < 0) return false;
+        }
+        if (fd < 0) [[unlikely]] {
+            result = -EBADF;
+            return false;
         }
         block(*this, waiter.promise(), where);
         if (core.io->submit(*this) == submission::pending) return true;
@@ -118,7 +127,8 @@ public:
     }
 
     rondo::result<Value> resume_result() {
-        if (result < 0) [[unlikely]] return error();
+        if (result < 0) [[unlikely]]
+            return error();
         if constexpr (std::is_void_v<Value>) {
             return {};
         } else {

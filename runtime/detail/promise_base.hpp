@@ -1,5 +1,6 @@
 #pragma once
-// What all coroutine frames of the library begin with: who awaits this frame, and at which line it is stopped.
+// What all coroutine frames of the library begin with: who awaits this frame, and at which line it
+// is stopped.
 
 #include <rondo/runtime/detail/core.hpp>
 #include <rondo/runtime/detail/misuse.hpp>
@@ -14,13 +15,15 @@
 namespace rondo::detail {
 
 struct promise_base {
-    // The frame that awaits this one. A root frame (a spawned task's outermost) has none; there the low bit is set
-    // and the rest points to the suspension of whoever awaits its task_handle, or is null.
+    // The frame that awaits this one. A root frame (a spawned task's outermost) has none; there the
+    // low bit is set and the rest points to the suspension of whoever awaits its task_handle, or is
+    // null.
     std::uintptr_t continuation = 0;
 
-    // The await this frame is stopped at, or stopped at last; of a frame that has not started, where it was spawned.
-    // Awaiters take it as the default argument of await_suspend, which names the place of the co_await. (A promise's
-    // await_transform could see it too, but makes g++ 12 copy every awaiter.)
+    // The await this frame is stopped at, or stopped at last; of a frame that has not started,
+    // where it was spawned. Awaiters take it as the default argument of await_suspend, which names
+    // the place of the co_await. (A promise's await_transform could see it too, but makes g++ 12
+    // copy every awaiter.)
     std::source_location where;
 
     static constexpr std::uintptr_t root = 1;
@@ -51,14 +54,14 @@ protected:
 template <class Promise>
 concept rondo_promise = std::derived_from<Promise, promise_base>;
 
-/// The coroutine of a promise. All promises start at the same offset of their frame, since none is aligned to more
-/// than the frame's two leading pointers (task_promise asserts it).
+/// The coroutine of a promise. All promises start at the same offset of their frame, since none is
+/// aligned to more than the frame's two leading pointers (task_promise asserts it).
 inline std::coroutine_handle<promise_base> handle_of(promise_base& promise) noexcept {
     return std::coroutine_handle<promise_base>::from_promise(promise);
 }
 
-// g++ turns symmetric transfer into a tail call only when it optimises sibling calls, and not at all in
-// instrumented code. There the frame to resume is left with the scheduler's loop instead.
+// g++ turns symmetric transfer into a tail call only when it optimises sibling calls, and not at
+// all in instrumented code. There the frame to resume is left with the scheduler's loop instead.
 #if !defined(__clang__) && \
     (!defined(__OPTIMIZE__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__))
 inline constexpr bool tail_calls = false;
@@ -77,7 +80,8 @@ inline constexpr bool tail_calls = true;
     }
 }
 
-/// Marks the running task as blocked in `reason`, to be resumed at `promise`, which stopped at `where`.
+/// Marks the running task as blocked in `reason`, to be resumed at `promise`, which stopped at
+/// `where`.
 inline void block(suspension& reason, promise_base& promise, std::source_location where) noexcept {
     promise.where = where;
     task_state& task = *current_core->current;

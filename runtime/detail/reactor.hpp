@@ -15,8 +15,9 @@ enum class submission : bool {
     finished,  // operation::result is there already; complete() is not called
 };
 
-/// Submits operations, reports their completions by complete(), and sleeps. Used by its scheduler's thread only,
-/// but for wake(). Behaves the same whatever the kernel's interface, to the last error code.
+/// Submits operations, reports their completions by complete(), and sleeps. Used by its scheduler's
+/// thread only, but for wake(). Behaves the same whatever the kernel's interface, to the last error
+/// code.
 class reactor {
 public:
     /// wait() with this deadline does not sleep.
@@ -31,33 +32,35 @@ public:
 
     virtual reactor_kind kind() const noexcept = 0;
 
-    /// Starts an operation of the task that is running now. The operation then belongs to the kernel until its last
-    /// completion.
+    /// Starts an operation of the task that is running now. The operation then belongs to the
+    /// kernel until its last completion.
     virtual submission submit(operation& op) noexcept = 0;
 
-    /// Asks for the early end of a pending operation, which then completes with -ECANCELED, or with the result that
-    /// it had already. Never lost, whatever the state of the queues.
+    /// Asks for the early end of a pending operation, which then completes with -ECANCELED, or with
+    /// the result that it had already. Never lost, whatever the state of the queues.
     virtual void cancel(operation& op) noexcept = 0;
 
-    /// Sends everything submitted to the kernel, collects completions, and sleeps until there is one, until
-    /// `deadline` (steady clock, nanoseconds) or until wake().
+    /// Sends everything submitted to the kernel, collects completions, and sleeps until there is
+    /// one, until `deadline` (steady clock, nanoseconds) or until wake().
     virtual void wait(std::int64_t deadline) noexcept = 0;
 
     /// Ends a wait() in progress, or the next one. Any thread.
     virtual void wake() noexcept = 0;
 
-    /// Tells that a new descriptor carries this number: nothing known of an older one counts any more.
+    /// Tells that a new descriptor carries this number: nothing known of an older one counts any
+    /// more.
     virtual void opened(int fd) noexcept = 0;
 
-    /// Lets go of a descriptor that is about to be closed. Operations still pending on it end with -EBADF.
+    /// Lets go of a descriptor that is about to be closed. Operations still pending on it end with
+    /// -EBADF.
     virtual void release(int fd) noexcept = 0;
 
     /// Releases and closes a descriptor, at the latest when the reactor next waits.
     virtual void close(int fd) noexcept = 0;
 };
 
-/// The reactor asked for; see reactor_kind for what `automatic` and RONDO_REACTOR mean. Throws std::system_error, or
-/// std::invalid_argument for an unknown name in RONDO_REACTOR.
+/// The reactor asked for; see reactor_kind for what `automatic` and RONDO_REACTOR mean. Throws
+/// std::system_error, or std::invalid_argument for an unknown name in RONDO_REACTOR.
 std::unique_ptr<reactor> make_reactor(reactor_kind kind);
 
 std::unique_ptr<reactor> make_io_uring_reactor();

@@ -1,9 +1,10 @@
 #pragma once
 // What the scheduler knows of a running task, and the tree that cancellation walks.
 //
-// Scopes and tasks form one tree: a group's children are its tasks, a task's children are the scopes it has
-// entered and the groups it has made there. A node is cancelled when it, or any ancestor not cut off by a shield,
-// was told so. The flag is pushed down the tree when that happens, so that asking costs one load.
+// Scopes and tasks form one tree: a group's children are its tasks, a task's children are the
+// scopes it has entered and the groups it has made there. A node is cancelled when it, or any
+// ancestor not cut off by a shield, was told so. The flag is pushed down the tree when that
+// happens, so that asking costs one load.
 
 #include <cstdint>
 #include <cstdio>
@@ -17,8 +18,9 @@ struct task_state;
 /// What a task is waiting for; lives in the awaiter, inside the frame that waits.
 class suspension {
 public:
-    /// Asks for an early end. The task still wakes through the ordinary path, at once or once the kernel has let
-    /// go; nothing is resumed from in here. Called at most while the task is blocked here.
+    /// Asks for an early end. The task still wakes through the ordinary path, at once or once the
+    /// kernel has let go; nothing is resumed from in here. Called at most while the task is blocked
+    /// here.
     virtual void cancel() noexcept = 0;
 
     /// Says what is waited for, in a few words without a newline: `recv on fd 7`.
@@ -36,14 +38,14 @@ protected:
 /// A node of the cancellation tree.
 struct scope_node {
     enum : std::uint32_t {
-        cancel_requested = 1,   // this very node was cancelled
-        cancelled = 2,          // it, or an ancestor that no shield hides
-        shielded = 4,           // an ancestor's cancellation stops here
-        deadline_expired = 8,   // cancel_requested was set by the deadline
-        is_task = 16,           // a task_state; otherwise a scope_state
-        is_group = 32,          // a task_group
-        has_handle = 64,        // task: a task_handle keeps the root frame
-        blocked = 128,          // task: waiting_on is valid, the task is in no ready queue
+        cancel_requested = 1,  // this very node was cancelled
+        cancelled = 2,         // it, or an ancestor that no shield hides
+        shielded = 4,          // an ancestor's cancellation stops here
+        deadline_expired = 8,  // cancel_requested was set by the deadline
+        is_task = 16,          // a task_state; otherwise a scope_state
+        is_group = 32,         // a task_group
+        has_handle = 64,       // task: a task_handle keeps the root frame
+        blocked = 128,         // task: waiting_on is valid, the task is in no ready queue
     };
 
     scope_node* parent = nullptr;
@@ -79,7 +81,8 @@ struct scope_node {
 struct scope_state : scope_node {
     task_state* owner = nullptr;  // the task that runs inside, while one does
 
-    /// An ancestor was cancelled and this scope's shield stopped it. A shield with a time limit starts its clock.
+    /// An ancestor was cancelled and this scope's shield stopped it. A shield with a time limit
+    /// starts its clock.
     virtual void shield_touched() noexcept {}
 
 protected:
@@ -92,16 +95,15 @@ struct task_state : scope_node {
         task_state* next_ready = nullptr;  // in the ready queue
         suspension* waiting_on;            // while `blocked`
     };
-    promise_base* leaf = nullptr;       // the frame to resume
-    scope_node* innermost = nullptr;    // the scope it runs in; itself when it entered none
-    scheduler_core* home = nullptr;
+    promise_base* leaf = nullptr;     // the frame to resume
+    scope_node* innermost = nullptr;  // the scope it runs in; itself when it entered none
 
     bool should_stop() const noexcept { return innermost->is_cancelled(); }
 };
-static_assert(sizeof(task_state) == 72, "a task's state is counted in every sleeping task");
+static_assert(sizeof(task_state) == 64, "a task's state is counted in every sleeping task");
 
-/// Marks the node cancelled and everything below it that no shield protects, and asks the tasks that are blocked
-/// there to end.
+/// Marks the node cancelled and everything below it that no shield protects, and asks the tasks
+/// that are blocked there to end.
 void cancel_subtree(scope_node& node, std::uint32_t reason = scope_node::cancel_requested) noexcept;
 
 /// The shield of `scope` falls: if an ancestor is cancelled, so is the scope now.

@@ -1,5 +1,6 @@
 #pragma once
-// The line of tasks that wait for something, first come first served. Waiters are awaiters: nothing allocates.
+// The line of tasks that wait for something, first come first served. Waiters are awaiters: nothing
+// allocates.
 
 #include <rondo/runtime/detail/core.hpp>
 
