@@ -64,6 +64,10 @@ rondo::task<> send(rondo::tcp_stream& client, std::string& answers) {
     answers.clear();
 }
 
+/// Gives everybody else a turn. A yield gives one to the tasks that are ready; a sleep, however
+/// short, also has the scheduler look at the sockets first.
+rondo::task<> let_others_go_first() { co_await rondo::shield(rondo::sleep_for(0s)); }
+
 /// Each line is a request. The answers to requests that came together leave together, but none
 /// waits while a slow one is computed. When the server is being stopped, lines that were read
 /// are still answered: taking a line out of the reader's buffer is no cancel point.
@@ -81,7 +85,10 @@ rondo::task<> answer_lines(rondo::tcp_stream client, unsigned max_n) {
         if (!line || !*line) co_return;  // finished, gone, or the server is being stopped
 
         const fib_request request = parse_request(**line, max_n);
-        if (is_slow(request)) co_await send(client, answers);
+        if (is_slow(request)) {
+            co_await send(client, answers);
+            co_await let_others_go_first();
+        }
         append_answer(answers, request);
         if (!holds_line(reader.buffered()) || answers.size() >= most_gathered) {
             co_await send(client, answers);
@@ -97,7 +104,9 @@ rondo::task<> answer_chunks(rondo::tcp_stream client, unsigned max_n) {
         const auto space = std::as_writable_bytes(std::span(chunk));
         const auto size = co_await rondo::as_result(client.read_some(space));
         if (!size || *size == 0) co_return;
-        append_answer(answer, parse_request(std::string_view{chunk.data(), *size}, max_n));
+        const fib_request request = parse_request(std::string_view{chunk.data(), *size}, max_n);
+        if (is_slow(request)) co_await let_others_go_first();
+        append_answer(answer, request);
         co_await send(client, answer);
     }
 }

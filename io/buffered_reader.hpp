@@ -14,6 +14,7 @@
 #include <coroutine>
 #include <cstddef>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <source_location>
@@ -34,9 +35,16 @@ public:
 
     buffered_read(Reader& reader, take take_one, char delimiter, std::size_t amount,
                   const char* what) noexcept
-        : reader_(&reader), take_(take_one), delimiter_(delimiter), amount_(amount), what_(what) {}
+        : reader_(&reader),
+          take_(take_one),
+          delimiter_(delimiter),
+          // Sums of it and a few bytes must not overflow; nothing larger fits into memory anyway.
+          amount_(std::min(amount, std::numeric_limits<std::size_t>::max() / 2)),
+          what_(what) {}
 
     bool await_ready() {
+        // An earlier read that gave up may have searched for another delimiter.
+        reader_->searched_ = 0;
         found_ = (reader_->*take_)(delimiter_, amount_);
         return found_.has_value();
     }

@@ -26,14 +26,20 @@ bool is_shortage(const std::error_code& error) noexcept {
            error == std::errc::no_buffer_space || error == std::errc::not_enough_memory;
 }
 
+void connection_count::room_awaiter::cancel() noexcept {
+    was_cancelled_ = true;
+    count_.acceptor_ = nullptr;
+    current_core->wake(*task);
+}
+
+void connection_count::room_awaiter::describe(std::FILE* out) const {
+    std::fprintf(out, "one of %zu connections to close", count_.open_);
+}
+
 task<tcp_stream> accept_next(tcp_listener& listener, serve_state& state) {
     using namespace std::chrono_literals;
     for (;;) {
-        const std::size_t limit = state.options.max_connections;
-        while (limit != 0 && state.open >= limit) {
-            state.one_closed.clear();
-            co_await state.one_closed.wait();
-        }
+        co_await state.connections.room();
         auto accepted = co_await as_result(listener.accept());
         if (accepted) co_return std::move(*accepted);
         if (accepted.error() == std::errc::operation_canceled) throw operation_cancelled{};

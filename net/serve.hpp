@@ -8,7 +8,6 @@
 #include <rondo/net/tcp.hpp>
 #include <rondo/runtime/task.hpp>
 #include <rondo/runtime/task_group.hpp>
-#include <rondo/sync/event.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -35,12 +34,60 @@ void report_connection_error(const std::exception_ptr& error, const endpoint& pe
 /// Whether accept failed for want of something that will come back: descriptors or memory.
 bool is_shortage(const std::error_code& error) noexcept;
 
+/// Counts a server's open connections, and holds its one acceptor back while they are too many.
+class connection_count {
+public:
+    explicit connection_count(std::size_t limit) noexcept : limit_(limit) {}
+
+    void opened() noexcept { ++open_; }
+    void closed() noexcept {
+        --open_;
+        if (acceptor_ != nullptr) current_core->wake(*std::exchange(acceptor_, nullptr)->task);
+    }
+
+    class room_awaiter final : public suspension {
+    public:
+        explicit room_awaiter(connection_count& count) noexcept : count_(count) {}
+        bool await_ready() const noexcept {
+            return count_.limit_ == 0 || count_.open_ < count_.limit_;
+        }
+        template <rondo_promise Promise>
+        bool await_suspend(
+            std::coroutine_handle<Promise> waiter,
+            std::source_location where = std::source_location::current()) noexcept {
+            was_cancelled_ = current_core->current->should_stop();
+            if (was_cancelled_) return false;
+            block(*this, waiter.promise(), where);
+            count_.acceptor_ = this;
+            return true;
+        }
+        void await_resume() const {
+            if (was_cancelled_) throw operation_cancelled{};
+        }
+
+        void cancel() noexcept override;
+        void describe(std::FILE* out) const override;
+
+    private:
+        connection_count& count_;
+        bool was_cancelled_ = false;
+    };
+
+    /// Completes when one more connection may be opened.
+    room_awaiter room() noexcept { return room_awaiter{*this}; }
+
+private:
+    std::size_t limit_;  // 0: none
+    std::size_t open_ = 0;
+    room_awaiter* acceptor_ = nullptr;
+};
+
 struct serve_state {
-    explicit serve_state(serve_options chosen) : options(std::move(chosen)) {}
+    explicit serve_state(serve_options chosen)
+        : options(std::move(chosen)), connections(options.max_connections) {}
 
     serve_options options;
-    std::size_t open = 0;  // connections
-    event one_closed;
+    connection_count connections;
 };
 
 template <class Handler>
@@ -58,8 +105,7 @@ task<> serve_connection(Handler& handler, tcp_stream peer, serve_state& state) {
             report_connection_error(std::current_exception(), remote);
         }
     }
-    --state.open;
-    state.one_closed.set();
+    state.connections.closed();
 }
 
 struct close_at_exit {
@@ -91,7 +137,7 @@ task<> serve(tcp_listener& listener, Handler handler, serve_options options = {}
         const detail::close_at_exit closing{listener};
         for (;;) {
             tcp_stream peer = co_await detail::accept_next(listener, state);
-            ++state.open;
+            state.connections.opened();
             connections.spawn(detail::serve_connection(handler, std::move(peer), state));
         }
     });

@@ -26,6 +26,10 @@ namespace detail {
 template <class Awaiter>
 concept gives_result = requires(Awaiter& awaiter) { awaiter.resume_result(); };
 
+/// An awaiter that can tell, in place of await_resume, that it would throw operation_cancelled.
+template <class Awaiter>
+concept tells_cancellation = requires(Awaiter& awaiter) { awaiter.was_cancelled(); };
+
 template <class Awaitable>
 class [[nodiscard]] result_awaitable {
 public:
@@ -43,9 +47,13 @@ public:
             return suspend_at(inner_, waiter, where);
         }
         result<value> await_resume() {
-            if constexpr (gives_result<std::remove_reference_t<awaiter_t<Awaitable>>>) {
+            using inner = std::remove_reference_t<awaiter_t<Awaitable>>;
+            if constexpr (gives_result<inner>) {
                 return inner_.resume_result();
             } else {
+                if constexpr (tells_cancellation<inner>) {
+                    if (inner_.was_cancelled()) return std::errc::operation_canceled;
+                }
                 try {
                     if constexpr (std::is_void_v<value>) {
                         inner_.await_resume();

@@ -28,7 +28,7 @@ namespace rondo {
 /// A region of one task that can be cancelled, by hand or by a deadline. Made by with_cancel_scope
 /// and its kin.
 /// Thread safety: the owning scheduler only.
-class cancel_scope : private detail::scope_state {
+class cancel_scope final : private detail::scope_state {
 public:
     cancel_scope() noexcept = default;
     cancel_scope(const cancel_scope&) = delete;

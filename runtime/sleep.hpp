@@ -9,6 +9,7 @@
 #include <rondo/runtime/detail/promise_base.hpp>
 #include <rondo/runtime/errors.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <coroutine>
 #include <cstdint>
@@ -38,7 +39,7 @@ public:
 
 class [[nodiscard]] sleep_awaiter final : public timer {
 public:
-    explicit sleep_awaiter(std::int64_t at) noexcept { deadline = at; }
+    explicit sleep_awaiter(std::int64_t at) noexcept { deadline = std::max(at, cancelled + 1); }
 
     bool await_ready() const noexcept { return false; }
     template <rondo_promise Promise>

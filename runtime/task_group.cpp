@@ -132,9 +132,13 @@ bool task_group::join_awaiter::await_ready() noexcept {
 }
 
 void task_group::join_awaiter::await_resume() {
-    group_.joined_ = true;
+    if (was_cancelled()) throw operation_cancelled{};
     if (group_.error_) std::rethrow_exception(std::exchange(group_.error_, nullptr));
-    if (was_cancelled_) throw operation_cancelled{};
+}
+
+bool task_group::join_awaiter::was_cancelled() noexcept {
+    group_.joined_ = true;
+    return was_cancelled_ && !group_.error_;
 }
 
 void task_group::join_awaiter::cancel() noexcept {

@@ -98,6 +98,7 @@ public:
             if (was_cancelled_) throw operation_cancelled{};
             return frame_.promise().result.take();
         }
+        bool was_cancelled() const noexcept { return was_cancelled_; }
 
     private:
         std::coroutine_handle<detail::task_promise<T>> frame_;
@@ -131,7 +132,7 @@ private:
 /// group dropped with tasks unjoined aborts with a sentence that names the place where it was made.
 /// with_task_group joins by itself, also when an exception passes.
 /// Thread safety: the owning scheduler only.
-class task_group : private detail::scope_state {
+class task_group final : private detail::scope_state {
 public:
     explicit task_group(std::source_location where = std::source_location::current()) noexcept;
     task_group(const task_group&) = delete;
@@ -175,6 +176,7 @@ public:
             group_.joiner_ = this;
         }
         void await_resume();
+        bool was_cancelled() noexcept;
 
         void cancel() noexcept override;
         void describe(std::FILE* out) const override;

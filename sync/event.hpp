@@ -50,6 +50,7 @@ public:
         void await_resume() const {
             if (was_cancelled_) throw operation_cancelled{};
         }
+        bool was_cancelled() const noexcept { return was_cancelled_; }
 
         void cancel() noexcept override {
             was_cancelled_ = true;

@@ -62,8 +62,9 @@ TEST_CASE("an async_generator gives its items in order and then nothing, however
 
 TEST_CASE("an async_generator without items ends at once") {
     on_each_reactor_kind([](auto run) {
-        CHECK(run([]() -> task<std::vector<int>> { co_return co_await all_of(count_up(1, 0)); })
-                  .empty());
+        CHECK(run([]() -> task<std::vector<int>> {
+                  co_return co_await all_of(count_up(1, 0));
+              }).empty());
     });
 }
 

@@ -1,4 +1,5 @@
-// Every await of the runtime, cancelled before it starts, while it waits, and when it has its result already.
+// Every await of the runtime, cancelled before it starts, while it waits, and when it has its
+// result already.
 
 #include <rondo/runtime/async_generator.hpp>
 #include <rondo/runtime/cancel_scope.hpp>
@@ -49,7 +50,7 @@ struct sleeps {
         co_await sleep_until(until);
         co_return 1;
     }
-    // Due a moment earlier, so that it runs before the other, which the same look at the clock has woken.
+    // Due a moment earlier: it runs before the other, which the same look at the clock has woken.
     task<> complete() { co_await sleep_until(until - 1ns); }
 };
 
@@ -132,8 +133,8 @@ struct waits_with_timeout : waits_for_event {
 
 struct waits_in_scope : waits_for_event {
     task<int> wait() {
-        const bool ended = co_await with_cancel_scope(
-            [this](cancel_scope&) -> task<> { co_await gate.wait(); });
+        const bool ended =
+            co_await with_cancel_scope([this](cancel_scope&) -> task<> { co_await gate.wait(); });
         co_return ended ? 1 : 0;
     }
 };
@@ -314,8 +315,7 @@ TEST_CASE("a poll that has its result gives it although it is cancelled") {
                 second->cancel();
             });
             second.emplace(group.spawn(
-                [](int fd) -> task<short> { co_return co_await poll_fd(fd, POLLIN); },
-                pipe.out()));
+                [](int fd) -> task<short> { co_return co_await poll_fd(fd, POLLIN); }, pipe.out()));
             co_await settle();
             pipe.fill();
             co_await group.join();

@@ -10,10 +10,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <stdexcept>
-#include <string>
-#include <utility>
 #include <vector>
 
 namespace rondo::test {
@@ -45,17 +42,15 @@ TEST_CASE("a scope that is not cancelled gives the result of what runs in it") {
                 co_return 7;
             });
             CHECK(number == 7);
-            auto box = co_await with_cancel_scope(
-                [](cancel_scope&) -> task<std::unique_ptr<int>> {
-                    co_return std::make_unique<int>(8);
-                });
+            auto box = co_await with_cancel_scope([](cancel_scope&) -> task<std::unique_ptr<int>> {
+                co_return std::make_unique<int>(8);
+            });
             REQUIRE(box.has_value());
             CHECK(**box == 8);
-            const bool ended = co_await with_cancel_scope(
-                [](cancel_scope& scope) -> task<> {
-                    co_await yield();
-                    CHECK_FALSE(scope.cancelled());
-                });
+            const bool ended = co_await with_cancel_scope([](cancel_scope& scope) -> task<> {
+                co_await yield();
+                CHECK_FALSE(scope.cancelled());
+            });
             CHECK(ended);
         });
     });
@@ -144,11 +139,10 @@ TEST_CASE("the inner of two scopes ends alone") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
             const auto outer = co_await with_cancel_scope([](cancel_scope& outside) -> task<int> {
-                const bool inner = co_await with_cancel_scope(
-                    [](cancel_scope& inside) -> task<> {
-                        inside.cancel();
-                        co_await yield();
-                    });
+                const bool inner = co_await with_cancel_scope([](cancel_scope& inside) -> task<> {
+                    inside.cancel();
+                    co_await yield();
+                });
                 CHECK_FALSE(inner);
                 CHECK_FALSE(outside.cancelled());
                 co_await yield();
@@ -165,16 +159,15 @@ TEST_CASE("cancelling the outer of two scopes passes through the inner one") {
             for (const bool inner_too : {false, true}) {
                 CAPTURE(inner_too);
                 bool inner_returned = false;
-                const bool outer = co_await with_cancel_scope(
-                    [&](cancel_scope& outside) -> task<> {
-                        (void)co_await with_cancel_scope([&](cancel_scope& inside) -> task<> {
-                            if (inner_too) inside.cancel();
-                            outside.cancel();
-                            CHECK(inside.cancelled() == inner_too);
-                            co_await yield();
-                        });
-                        inner_returned = true;
+                const bool outer = co_await with_cancel_scope([&](cancel_scope& outside) -> task<> {
+                    (void)co_await with_cancel_scope([&](cancel_scope& inside) -> task<> {
+                        if (inner_too) inside.cancel();
+                        outside.cancel();
+                        CHECK(inside.cancelled() == inner_too);
+                        co_await yield();
                     });
+                    inner_returned = true;
+                });
                 CHECK_FALSE(outer);
                 CHECK_FALSE(inner_returned);
             }

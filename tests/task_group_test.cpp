@@ -1,5 +1,6 @@
 #include <rondo/runtime/task_group.hpp>
 
+#include <rondo/runtime/cancel_scope.hpp>
 #include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/testing.hpp>
 #include <rondo/runtime/timeout.hpp>
@@ -332,6 +333,29 @@ TEST_CASE("cancelling a group whose tasks have ended changes nothing for them") 
             co_await group.join();
             const int got = co_await work;
             CHECK(got == 5);
+        });
+    });
+}
+
+TEST_CASE("a join that is cancelled in a scope of its own cancels the group it joins") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            for (const bool meanwhile : {false, true}) {
+                CAPTURE(meanwhile);
+                int cancelled = 0;
+                task_group group;
+                group.spawn(sleep_and_note, std::ref(cancelled));
+                const bool joined = co_await with_cancel_scope([&](cancel_scope& scope) -> task<> {
+                    if (meanwhile) {
+                        scope.set_deadline(std::chrono::steady_clock::now() + 1ms);
+                    } else {
+                        scope.cancel();
+                    }
+                    co_await group.join();
+                });
+                CHECK_FALSE(joined);
+                CHECK(cancelled == 1);
+            }
         });
     });
 }

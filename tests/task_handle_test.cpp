@@ -46,12 +46,14 @@ TEST_CASE("a handle gives a task's value, reference or nothing") {
                 co_await yield();
                 co_return std::make_unique<int>(4);
             });
-            auto reference = group.spawn([](int& one) -> task<int&> { co_return one; },
-                                         std::ref(number));
-            auto nothing = group.spawn([](int& one) -> task<> {
-                co_await yield();
-                one = 9;
-            }, std::ref(number));
+            auto reference =
+                group.spawn([](int& one) -> task<int&> { co_return one; }, std::ref(number));
+            auto nothing = group.spawn(
+                [](int& one) -> task<> {
+                    co_await yield();
+                    one = 9;
+                },
+                std::ref(number));
             const auto box = co_await value;
             REQUIRE(box);
             CHECK(*box == 4);
@@ -172,7 +174,9 @@ TEST_CASE("a dropped handle changes nothing for its task") {
                 ++ended;
             };
             task_group group;
-            { const auto before_the_start = group.spawn(work); }
+            {
+                const auto before_the_start = group.spawn(work);
+            }
             auto overwritten = group.spawn(work);
             {
                 const auto meanwhile = group.spawn(work);
@@ -294,8 +298,8 @@ TEST_CASE("with_task_group gives what its body gives, after all tasks have ended
                     ++number;
                 });
             };
-            auto box = co_await with_task_group(
-                [&](task_group& group) -> task<std::unique_ptr<int>> {
+            auto box =
+                co_await with_task_group([&](task_group& group) -> task<std::unique_ptr<int>> {
                     spawn_one(group);
                     co_return std::make_unique<int>(3);
                 });

@@ -44,7 +44,7 @@ TEST_CASE("closing a stream ends what others await on it with bad_file_descripto
                 CHECK(put.error() == bad_descriptor);
                 co_await group.join();
                 const std::string rest = co_await read_text(server);
-                CHECK(rest == text.substr(0, rest.size()));
+                CHECK((rest == text.substr(0, rest.size())));
             });
         }
     });

@@ -139,7 +139,7 @@ TEST_CASE("a list of any number of buffers is sent whole, however little the ker
                 task_group group;
                 group.spawn(write_list_and_finish(client, list));
                 const std::string got = co_await read_text(server);
-                CHECK(got == text);
+                CHECK((got == text));
                 co_await group.join();
             });
         }
@@ -185,8 +185,8 @@ TEST_CASE("one task reads and another writes on the same stream, many megabytes 
                 auto at_server = group.spawn(read_text(server));
                 auto at_client = group.spawn(read_text(client));
                 co_await group.join();
-                CHECK(co_await at_server == there);
-                CHECK(co_await at_client == back);
+                CHECK((co_await at_server == there));
+                CHECK((co_await at_client == back));
             });
         }
     });
@@ -214,7 +214,7 @@ TEST_CASE("a write waits for a slow reader, and write_some takes what fits") {
                 got += part;
             }
             co_await group.join();
-            CHECK(got == text);
+            CHECK((got == text));
         });
     });
 }
@@ -382,7 +382,7 @@ TEST_CASE("a big write to a non-blocking socket waits for the reader as on a blo
             task_group group;
             group.spawn(write_and_finish(client, text));
             const std::string got = co_await read_text(server);
-            CHECK(got == text);
+            CHECK((got == text));
             co_await group.join();
         });
     });

@@ -20,7 +20,8 @@ unsigned throw_count() noexcept { return thrown; }
 
 }  // namespace rondo::test
 
-// Every throw goes through here, and std::rethrow_exception too. (`throw;` has a function of its own.)
+// Every throw goes through here, and std::rethrow_exception too. (`throw;` has a function of its
+// own.)
 extern "C" _Unwind_Reason_Code _Unwind_RaiseException(_Unwind_Exception* exception) {
     using function = _Unwind_Reason_Code (*)(_Unwind_Exception*);
     static const auto raise =

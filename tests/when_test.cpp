@@ -60,13 +60,15 @@ TEST_CASE("when_all runs everything at the same time and gives all results in or
         run([]() -> task<> {
             event gate;
             task_group group;
-            auto all = group.spawn(when_all(pass(gate, 1), gate.wait(), [](event& opens) -> task<std::unique_ptr<int>> {
-                co_await yield();
-                opens.set();
-                co_return std::make_unique<int>(3);
-            }(gate)));
+            auto all = group.spawn(when_all(pass(gate, 1), gate.wait(),
+                                            [](event& opens) -> task<std::unique_ptr<int>> {
+                                                co_await yield();
+                                                opens.set();
+                                                co_return std::make_unique<int>(3);
+                                            }(gate)));
             auto got = co_await all;
-            static_assert(std::is_same_v<decltype(got), std::tuple<int, std::monostate, std::unique_ptr<int>>>);
+            static_assert(std::is_same_v<decltype(got),
+                                         std::tuple<int, std::monostate, std::unique_ptr<int>>>);
             CHECK(std::get<0>(got) == 1);
             REQUIRE(std::get<2>(got));
             CHECK(*std::get<2>(got) == 3);
@@ -121,9 +123,10 @@ TEST_CASE("when_all throws the first exception after the others were cancelled a
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
             int cancelled = 0;
-            CHECK_THROWS_WITH_AS((void)co_await when_all(sleep_and_note(cancelled), fail_with("first"),
-                                                         sleep_and_note(cancelled)),
-                                 "first", std::runtime_error);
+            CHECK_THROWS_WITH_AS(
+                (void)co_await when_all(sleep_and_note(cancelled), fail_with("first"),
+                                        sleep_and_note(cancelled)),
+                "first", std::runtime_error);
             CHECK(cancelled == 2);
             std::vector<task<int>> work;
             work.push_back(sleep_and_note(cancelled));
@@ -162,7 +165,8 @@ TEST_CASE("when_any gives the first result; the losers are cancelled and waited 
             event gate;
             event cleaned;
             task_group group;
-            auto any = group.spawn(when_any(sleep_and_note(cancelled), pass(gate, 7), shield(cleaned.wait())));
+            auto any = group.spawn(
+                when_any(sleep_and_note(cancelled), pass(gate, 7), shield(cleaned.wait())));
             co_await settle();
             CHECK_FALSE(any.done());
             gate.set();
@@ -191,7 +195,8 @@ TEST_CASE("when_any takes operations, references, void and move-only results") {
             const auto nothing = co_await when_any(sleep_for(1h), open.wait());
             CHECK(nothing.index() == 1);
 
-            auto box = co_await when_any([]() -> task<std::unique_ptr<int>> { co_return std::make_unique<int>(4); }());
+            auto box = co_await when_any(
+                []() -> task<std::unique_ptr<int>> { co_return std::make_unique<int>(4); }());
             REQUIRE(std::get<0>(box));
             CHECK(*std::get<0>(box) == 4);
         });
@@ -212,8 +217,9 @@ TEST_CASE("an exception in when_any is thrown once all have ended, a loser's too
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
             int cancelled = 0;
-            CHECK_THROWS_WITH_AS((void)co_await when_any(sleep_and_note(cancelled), fail_with("nobody won")),
-                                 "nobody won", std::runtime_error);
+            CHECK_THROWS_WITH_AS(
+                (void)co_await when_any(sleep_and_note(cancelled), fail_with("nobody won")),
+                "nobody won", std::runtime_error);
             CHECK(cancelled == 1);
             auto bad_loser = []() -> task<> {
                 try {

@@ -84,7 +84,11 @@ bool recv_operation::finish(int value) noexcept {
 
 void recv_operation::describe(std::FILE* out) const { std::fprintf(out, "recv on fd %d", fd); }
 
-void recv_exactly_operation::prepare(io_uring_sqe& sqe) noexcept { prepare_recv(sqe, fd, left()); }
+void recv_exactly_operation::prepare(io_uring_sqe& sqe) noexcept {
+    // A recv of no bytes would wait for some.
+    if (left().empty()) return io_uring_prep_nop(&sqe);
+    prepare_recv(sqe, fd, left());
+}
 
 int recv_exactly_operation::attempt() noexcept { return left().empty() ? 0 : try_recv(fd, left()); }
 

@@ -68,7 +68,7 @@ struct scheduler_core {
     frame_recycler frames;
     ready_queue ready;
     task_state* current = nullptr;
-    // operations the running task may still complete without giving up its turn
+    // how many operations the running task may complete on the spot; the last ends its turn
     unsigned immediate_left = 0;
     // frame to resume next where symmetric transfer would grow the stack
     void* next_frame = nullptr;

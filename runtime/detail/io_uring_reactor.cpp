@@ -303,10 +303,13 @@ void io_uring_reactor::completed(operation& op, int value) noexcept {
         op.result = value >= 0 ? -ECANCELED : value;
         return retire(op);
     }
-    if (value == -EAGAIN && !asked_to_end) {
+    if (value == -EAGAIN) {
         // The descriptor is non-blocking, and the kernel takes that as a wish not to wait.
-        op.reactor_state |= polling;
-        return send(op);
+        if (!asked_to_end) {
+            op.reactor_state |= polling;
+            return send(op);
+        }
+        value = -ECANCELED;
     }
     if (!op.finish(value)) {
         if (!asked_to_end) return send(op);

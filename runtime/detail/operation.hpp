@@ -107,12 +107,11 @@ public:
         }
         block(*this, waiter.promise(), where);
         if (core.io->submit(*this) == submission::pending) return true;
-        // Done on the spot. The task keeps its turn as long as its allowance for that lasts.
-        if (core.immediate_left == 0) {
+        // Done on the spot. The task keeps its turn until its allowance for that is used up.
+        if (--core.immediate_left == 0) {
             core.wake(*core.current);
             return true;
         }
-        --core.immediate_left;
         core.current->flags &= ~scope_node::blocked;
         return false;
     }

@@ -1,0 +1,273 @@
+#include <rondo/runtime/as_result.hpp>
+
+#include <rondo/runtime/cancel_scope.hpp>
+#include <rondo/runtime/poll_fd.hpp>
+#include <rondo/runtime/sleep.hpp>
+#include <rondo/runtime/task_group.hpp>
+#include <rondo/runtime/testing.hpp>
+#include <rondo/runtime/timeout.hpp>
+#include <rondo/sync/event.hpp>
+
+#include "support.hpp"
+#include "throw_count.hpp"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace rondo::test {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+// Awaits as_result(work) in a scope that is cancelled already, and gives the error.
+template <class Awaitable>
+task<std::error_code> error_when_cancelled(Awaitable work) {
+    std::error_code error;
+    (void)co_await with_cancel_scope([&](cancel_scope& scope) -> task<> {
+        scope.cancel();
+        const auto got = co_await as_result(std::move(work));
+        error = got.error();
+    });
+    co_return error;
+}
+
+// Starts as_result(work) as a task, cancels it while it waits, and gives the error.
+template <class Awaitable>
+task<std::error_code> error_when_cancelled_meanwhile(Awaitable work) {
+    auto as_code = [](Awaitable inner) -> task<std::error_code> {
+        const auto got = co_await as_result(std::move(inner));
+        co_return got.error();
+    };
+    task_group group;
+    auto waiter = group.spawn(as_code, std::move(work));
+    co_await settle();
+    waiter.cancel();
+    const std::error_code error = co_await waiter;
+    co_await group.join();
+    co_return error;
+}
+
+task<int> wait_for(event& gate) {
+    co_await gate.wait();
+    co_return 1;
+}
+
+}  // namespace
+
+TEST_CASE("throw_count counts what is thrown and rethrown") {
+    const unsigned before = throw_count();
+    std::exception_ptr kept;
+    try {
+        throw 1;
+    } catch (int) {
+        kept = std::current_exception();
+    }
+    CHECK(throw_count() == before + 1);
+    CHECK_THROWS_AS(std::rethrow_exception(kept), int);
+    CHECK(throw_count() > before + 1);
+}
+
+TEST_CASE("as_result gives values, references, move-only things and nothing") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            const unsigned before = throw_count();
+            int target = 0;
+            const auto number = co_await as_result([]() -> task<int> { co_return 3; }());
+            CHECK(number.value() == 3);
+            const result<int&> same =
+                co_await as_result([](int& one) -> task<int&> { co_return one; }(target));
+            CHECK(&same.value() == &target);
+            auto box = co_await as_result(
+                []() -> task<std::unique_ptr<int>> { co_return std::make_unique<int>(4); }());
+            REQUIRE(box.has_value());
+            CHECK(**box == 4);
+            const result<> nothing = co_await as_result(yield());
+            CHECK(nothing.has_value());
+            const result<> slept = co_await as_result(sleep_for(1us));
+            CHECK(slept.has_value());
+            CHECK(throw_count() == before);
+        });
+    });
+}
+
+TEST_CASE("as_result turns a task's system_error and its cancellation into codes") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto refused = []() -> task<int> {
+                co_await yield();
+                throw std::system_error(std::make_error_code(std::errc::connection_refused));
+            };
+            const auto first = co_await as_result(refused());
+            CHECK(first.error() == std::errc::connection_refused);
+            auto gives_up = []() -> task<> {
+                co_await yield();
+                throw operation_cancelled{};
+            };
+            const auto second = co_await as_result(gives_up());
+            CHECK(second.error() == std::errc::operation_canceled);
+        });
+    });
+}
+
+TEST_CASE("as_result throws on what cannot be a code") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto failing = []() -> task<int> {
+                co_await yield();
+                throw std::logic_error("no code for this");
+            };
+            CHECK_THROWS_WITH_AS((void)co_await as_result(failing()), "no code for this",
+                                 std::logic_error);
+        });
+    });
+}
+
+TEST_CASE("an operation's error is a code under as_result, and nothing is thrown") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            std::array<int, 2> ends{};
+            REQUIRE(::pipe(ends.data()) == 0);
+            ::close(ends[0]);
+            ::close(ends[1]);
+            const unsigned before = throw_count();
+            const result<short> got = co_await as_result(poll_fd(ends[0], POLLIN));
+            CHECK(got.error() == std::errc::bad_file_descriptor);
+            CHECK(throw_count() == before);
+
+            std::string message;
+            try {
+                (void)co_await poll_fd(ends[0], POLLIN);
+            } catch (const std::system_error& error) {
+                message = error.what();
+                CHECK(error.code() == std::errc::bad_file_descriptor);
+            }
+            CHECK(message.find("poll fd " + std::to_string(ends[0])) != std::string::npos);
+        });
+    });
+}
+
+TEST_CASE("a timeout is timed_out under as_result, and nothing is thrown") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            std::array<int, 2> ends{};
+            REQUIRE(::pipe(ends.data()) == 0);
+            event never;
+            const unsigned before = throw_count();
+            const auto slept = co_await as_result(with_timeout(1us, sleep_for(1h)));
+            CHECK(slept.error() == std::errc::timed_out);
+            const auto waited = co_await as_result(with_timeout(1us, never.wait()));
+            CHECK(waited.error() == std::errc::timed_out);
+            const auto polled = co_await as_result(with_timeout(1us, poll_fd(ends[0], POLLIN)));
+            CHECK(polled.error() == std::errc::timed_out);
+            const auto at_once = co_await as_result(with_timeout(0s, sleep_for(1h)));
+            CHECK(at_once.error() == std::errc::timed_out);
+            const auto inner =
+                co_await as_result(with_timeout(1h, with_timeout(1us, sleep_for(1h))));
+            CHECK(inner.error() == std::errc::timed_out);
+            const auto outer =
+                co_await as_result(with_timeout(1us, with_timeout(1h, sleep_for(2h))));
+            CHECK(outer.error() == std::errc::timed_out);
+            const auto shielded = co_await as_result(shield(with_timeout(1us, never.wait())));
+            CHECK(shielded.error() == std::errc::timed_out);
+            CHECK(throw_count() == before);
+            ::close(ends[0]);
+            ::close(ends[1]);
+        });
+    });
+}
+
+TEST_CASE("a result in time comes through with_timeout and shield, and nothing is thrown") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            std::array<int, 2> ends{};
+            REQUIRE(::pipe(ends.data()) == 0);
+            REQUIRE(::write(ends[1], "x", 1) == 1);
+            const unsigned before = throw_count();
+            const result<short> polled =
+                co_await as_result(with_timeout(1h, poll_fd(ends[0], POLLIN)));
+            CHECK(polled.value_or(0) == POLLIN);
+            const result<short> shielded = co_await as_result(shield(poll_fd(ends[0], POLLIN)));
+            CHECK(shielded.value_or(0) == POLLIN);
+            CHECK(throw_count() == before);
+            ::close(ends[0]);
+            ::close(ends[1]);
+        });
+    });
+}
+
+TEST_CASE("a cancelled wait is operation_canceled under as_result, and nothing is thrown") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            std::array<int, 2> ends{};
+            REQUIRE(::pipe(ends.data()) == 0);
+            event gate;
+            task_group group;
+            auto child = group.spawn(wait_for(gate));
+            auto other_child = group.spawn(wait_for(gate));
+            const unsigned before = throw_count();
+            std::vector<std::error_code> errors;
+            errors.push_back(co_await error_when_cancelled(sleep_for(1h)));
+            errors.push_back(co_await error_when_cancelled_meanwhile(sleep_for(1h)));
+            errors.push_back(co_await error_when_cancelled(yield()));
+            errors.push_back(co_await error_when_cancelled(gate.wait()));
+            errors.push_back(co_await error_when_cancelled_meanwhile(gate.wait()));
+            errors.push_back(co_await error_when_cancelled(child.operator co_await()));
+            errors.push_back(
+                co_await error_when_cancelled_meanwhile(other_child.operator co_await()));
+            errors.push_back(co_await error_when_cancelled(poll_fd(ends[0], POLLIN)));
+            errors.push_back(co_await error_when_cancelled_meanwhile(poll_fd(ends[0], POLLIN)));
+            errors.push_back(co_await error_when_cancelled(with_timeout(1us, sleep_for(1h))));
+            errors.push_back(
+                co_await error_when_cancelled_meanwhile(with_timeout(1h, gate.wait())));
+            for (std::size_t i = 0; i < errors.size(); ++i) {
+                CAPTURE(i);
+                CHECK(errors[i] == std::errc::operation_canceled);
+            }
+            CHECK(throw_count() == before);
+            gate.set();
+            co_await group.join();
+            ::close(ends[0]);
+            ::close(ends[1]);
+        });
+    });
+}
+
+TEST_CASE("a cancelled join is operation_canceled under as_result, and the join counts") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            event gate;
+            std::error_code error;
+            unsigned thrown_by_join = 1;
+            task_group outside;
+            auto joiner = outside.spawn([&]() -> task<> {
+                task_group group;
+                group.spawn([](event& opens) -> task<> { co_await shield(opens.wait()); },
+                            std::ref(gate));
+                const unsigned before = throw_count();
+                const auto joined = co_await as_result(group.join());
+                thrown_by_join = throw_count() - before;
+                error = joined.error();
+            });
+            co_await settle();
+            joiner.cancel();
+            gate.set();
+            co_await outside.join();
+            CHECK(error == std::errc::operation_canceled);
+            CHECK(thrown_by_join == 0);
+        });
+    });
+}
+
+}  // namespace rondo::test

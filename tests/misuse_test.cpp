@@ -1,0 +1,287 @@
+// Mistakes of the caller that the library cannot go on from: one sentence that names the place,
+// then abort.
+
+#include <rondo/runtime/cancel_scope.hpp>
+#include <rondo/runtime/run.hpp>
+#include <rondo/runtime/sleep.hpp>
+#include <rondo/runtime/task_group.hpp>
+#include <rondo/runtime/testing.hpp>
+#include <rondo/sync/event.hpp>
+
+#include "support.hpp"
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <source_location>
+#include <string>
+#include <utility>
+
+namespace rondo::test {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+struct death {
+    int signal = 0;
+    std::string last_words;  // what came on standard error
+
+    bool says(const std::string& sentence) const {
+        return last_words.starts_with("rondo: " + sentence + " (");
+    }
+    bool names(unsigned line) const {
+        return last_words.find("misuse_test.cpp:" + std::to_string(line) + ",") !=
+               std::string::npos;
+    }
+};
+
+// Runs `work` in a child process and tells how that died.
+template <class Work>
+death death_of(Work work) {
+    std::array<int, 2> ends{};
+    REQUIRE(::pipe(ends.data()) == 0);
+    std::cout.flush();  // or the child writes it once more
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        // The test framework's handler would report the abort as its own.
+        std::signal(SIGABRT, SIG_DFL);
+        const rlimit no_core{0, 0};
+        ::setrlimit(RLIMIT_CORE, &no_core);
+        ::dup2(ends[1], STDERR_FILENO);
+        work();
+        ::_exit(0);
+    }
+    ::close(ends[1]);
+    death how;
+    std::array<char, 1'024> chunk{};
+    for (ssize_t got; (got = ::read(ends[0], chunk.data(), chunk.size())) > 0;) {
+        how.last_words.append(chunk.data(), static_cast<std::size_t>(got));
+    }
+    ::close(ends[0]);
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    if (WIFSIGNALED(status)) how.signal = WTERMSIG(status);
+    return how;
+}
+
+unsigned this_line(std::source_location here = std::source_location::current()) {
+    return static_cast<unsigned>(here.line());
+}
+
+task<> nothing() { co_return; }
+
+task<> wait_for(event& gate) { co_await gate.wait(); }
+
+}  // namespace
+
+TEST_CASE("a program that makes no mistake lives") {
+    on_each_reactor_kind([](auto run) {
+        const death none = death_of([&] { run(nothing()); });
+        CHECK(none.signal == 0);
+        CHECK(none.last_words.empty());
+    });
+}
+
+// Checks that cost something at each await are left out of release builds.
+#ifndef NDEBUG
+
+TEST_CASE("awaiting a task twice aborts and names the second await") {
+    on_each_reactor_kind([](auto run) {
+        unsigned line = 0;
+        const auto body = []() -> task<> {
+            auto work = nothing();
+            co_await work;
+            co_await work;
+        };
+        line = this_line() - 2;
+        const death how = death_of([&] { run(body); });
+        CHECK(how.signal == SIGABRT);
+        CHECK(how.says("a task is awaited twice"));
+        CHECK(how.names(line));
+    });
+}
+
+TEST_CASE("awaiting a task that was moved from aborts and names the await") {
+    on_each_reactor_kind([](auto run) {
+        const auto body = []() -> task<> {
+            auto work = nothing();
+            const auto owner = std::move(work);
+            co_await work;
+        };
+        const unsigned line = this_line() - 2;
+        const death how = death_of([&] { run(body); });
+        CHECK(how.signal == SIGABRT);
+        CHECK(how.says("a task is awaited that was moved from"));
+        CHECK(how.names(line));
+    });
+}
+
+TEST_CASE("destroying a task while it runs aborts and names where it stopped last") {
+    on_each_reactor_kind([](auto run) {
+        std::optional<task<>> work;
+        const auto destroys_itself = [](std::optional<task<>>& self) -> task<> {
+            co_await yield();
+            self.reset();
+        };
+        const unsigned line = this_line() - 3;
+        const death how = death_of([&] {
+            run([&]() -> task<> {
+                work.emplace(destroys_itself(work));
+                co_await *work;
+            });
+        });
+        CHECK(how.signal == SIGABRT);
+        CHECK(how.says("a task is destroyed while it is running"));
+        CHECK(how.names(line));
+    });
+}
+
+#endif
+
+TEST_CASE("destroying a group with a task unjoined aborts and names where the group was made") {
+    on_each_reactor_kind([](auto run) {
+        for (const bool ended : {false, true}) {
+            CAPTURE(ended);
+            unsigned line = 0;
+            const auto body = [&ended]() -> task<> {
+                task_group group;
+                group.spawn(nothing());
+                if (ended) co_await settle();
+            };
+            line = this_line() - 4;
+            const death how = death_of([&] { run(body); });
+            CHECK(how.signal == SIGABRT);
+            CHECK(how.says("a task_group is destroyed without a join; it was made here"));
+            CHECK(how.names(line));
+        }
+    });
+}
+
+TEST_CASE("an exception that passes an unjoined group aborts and names where it was made") {
+    on_each_reactor_kind([](auto run) {
+        const auto body = []() -> task<> {
+            task_group group;
+            group.spawn([]() -> task<> { co_await sleep_for(1h); });
+            co_await yield();
+            throw 1;
+        };
+        const unsigned line = this_line() - 5;
+        const death how = death_of([&] { run(body); });
+        CHECK(how.signal == SIGABRT);
+        CHECK(how.says("a task_group is destroyed without a join; it was made here"));
+        CHECK(how.names(line));
+    });
+}
+
+TEST_CASE("making a group outside of a task aborts and names the place") {
+    const death how = death_of([] { const task_group group; });
+    const unsigned line = this_line() - 1;
+    CHECK(how.signal == SIGABRT);
+    CHECK(how.says("a task_group is made outside of a task"));
+    CHECK(how.names(line));
+}
+
+TEST_CASE("joining a group from two tasks at once aborts and names where the group was made") {
+    on_each_reactor_kind([](auto run) {
+        const auto body = []() -> task<> {
+            event never;
+            task_group joined;
+            joined.spawn(wait_for, std::ref(never));
+            task_group joiners;
+            const auto join = [&joined]() -> task<> { co_await joined.join(); };
+            joiners.spawn(join);
+            joiners.spawn(join);
+            co_await joiners.join();
+        };
+        const unsigned line = this_line() - 8;
+        const death how = death_of([&] { run(body); });
+        CHECK(how.signal == SIGABRT);
+        CHECK(how.says("a task_group is joined by two tasks at once; it was made here"));
+        CHECK(how.names(line));
+    });
+}
+
+TEST_CASE("awaiting a handle from two tasks at once aborts and names the second await") {
+    on_each_reactor_kind([](auto run) {
+        const auto body = []() -> task<> {
+            event never;
+            task_group group;
+            const auto handle = group.spawn(wait_for, std::ref(never));
+            const auto wait = [&handle]() -> task<> { co_await handle; };
+            group.spawn(wait);
+            group.spawn(wait);
+            co_await group.join();
+        };
+        const unsigned line = this_line() - 5;
+        const death how = death_of([&] { run(body); });
+        CHECK(how.signal == SIGABRT);
+        CHECK(how.says("a task_handle is awaited by two tasks at once"));
+        CHECK(how.names(line));
+    });
+}
+
+TEST_CASE("spawning a task that was moved from aborts and names the spawn") {
+    on_each_reactor_kind([](auto run) {
+        const auto body = []() -> task<> {
+            task_group group;
+            auto work = nothing();
+            const auto owner = std::move(work);
+            group.spawn(std::move(work));
+            co_await group.join();
+        };
+        const unsigned line = this_line() - 3;
+        const death how = death_of([&] { run(body); });
+        CHECK(how.signal == SIGABRT);
+        CHECK(how.says("a task is spawned that was moved from"));
+        CHECK(how.names(line));
+    });
+}
+
+TEST_CASE("a task that ends before a group that it made aborts and names its last await") {
+    on_each_reactor_kind([](auto run) {
+        std::unique_ptr<task_group> outlives;
+        const auto body = [](std::unique_ptr<task_group>& group) -> task<> {
+            group = std::make_unique<task_group>();
+            co_await yield();
+        };
+        const unsigned line = this_line() - 2;
+        const death how = death_of([&] { run(body(outlives)); });
+        CHECK(how.signal == SIGABRT);
+        CHECK(how.says("a task ended before a task_group that it made"));
+        CHECK(how.names(line));
+    });
+}
+
+TEST_CASE("a group that outlives the scope it was made in aborts") {
+    on_each_reactor_kind([](auto run) {
+        const death how = death_of([&] {
+            run([]() -> task<> {
+                std::unique_ptr<task_group> outlives;
+                (void)co_await with_cancel_scope([&](cancel_scope&) -> task<> {
+                    outlives = std::make_unique<task_group>();
+                    co_return;
+                });
+            });
+        });
+        CHECK(how.signal == SIGABRT);
+        CHECK(how.says("a task_group outlives the scope that it was made in"));
+    });
+}
+
+TEST_CASE("this_scheduler outside of run aborts") {
+    const death how = death_of([] { (void)this_scheduler(); });
+    CHECK(how.signal == SIGABRT);
+    CHECK(how.says("this_scheduler() is called outside of run()"));
+}
+
+}  // namespace rondo::test

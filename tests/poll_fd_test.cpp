@@ -1,0 +1,257 @@
+#include <rondo/runtime/poll_fd.hpp>
+
+#include <rondo/runtime/task_group.hpp>
+#include <rondo/runtime/testing.hpp>
+#include <rondo/runtime/timeout.hpp>
+
+#include <doctest/doctest.h>
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <string>
+
+#include "net_support.hpp"
+#include "support.hpp"
+
+using namespace rondo;
+using namespace rondo::test;
+
+namespace {
+
+struct pipe_ends {
+    pipe_ends() {
+        int fds[2];
+        REQUIRE(::pipe2(fds, O_CLOEXEC) == 0);
+        read_end = fds[0];
+        write_end = fds[1];
+    }
+    pipe_ends(const pipe_ends&) = delete;
+    pipe_ends& operator=(const pipe_ends&) = delete;
+    ~pipe_ends() {
+        ::close(read_end);
+        close_write_end();
+    }
+    void write(const std::string& text) const {
+        REQUIRE(::write(write_end, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+    }
+    void drain() const {
+        char space[100];
+        REQUIRE(::read(read_end, space, sizeof space) > 0);
+    }
+    void close_write_end() {
+        if (write_end >= 0) ::close(std::exchange(write_end, -1));
+    }
+
+    int read_end;
+    int write_end;
+};
+
+}  // namespace
+
+TEST_CASE("poll_fd completes when the descriptor becomes ready, and at once when it is") {
+    on_each_reactor_kind([](auto run) {
+        for (const form how : both_forms) {
+            run([=]() -> task<> {
+                pipe_ends pipe;
+                task_group group;
+                auto waiter = group.spawn(outcome_of(poll_fd(pipe.read_end, POLLIN), how));
+                co_await settle();
+                CHECK_FALSE(waiter.done());
+                pipe.write("x");
+                const auto events = co_await waiter;
+                CHECK(events.value_or(0) == POLLIN);
+                const auto again = co_await outcome_of(poll_fd(pipe.read_end, POLLIN), how);
+                CHECK(again.value_or(0) == POLLIN);
+                const auto out = co_await outcome_of(poll_fd(pipe.write_end, POLLOUT), how);
+                CHECK(out.value_or(0) == POLLOUT);
+                co_await group.join();
+            });
+        }
+    });
+}
+
+TEST_CASE("poll_fd waits for room to write") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            pipe_ends pipe;
+            make_non_blocking(pipe.write_end);
+            const std::string page(4'096, 'x');
+            while (::write(pipe.write_end, page.data(), page.size()) > 0) {}
+            task_group group;
+            auto waiter =
+                group.spawn(outcome_of(poll_fd(pipe.write_end, POLLOUT), form::as_result));
+            co_await settle();
+            CHECK_FALSE(waiter.done());
+            char space[4'096];
+            make_non_blocking(pipe.read_end);
+            while (::read(pipe.read_end, space, sizeof space) > 0) {}
+            const auto events = co_await waiter;
+            CHECK(events.value_or(0) == POLLOUT);
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("poll_fd tells of the other end's departure, asked or not") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            pipe_ends pipe;
+            task_group group;
+            auto waiter = group.spawn(outcome_of(poll_fd(pipe.read_end, POLLIN), form::as_result));
+            co_await settle();
+            pipe.close_write_end();
+            const auto events = co_await waiter;
+            CHECK((events.value_or(0) & POLLHUP) != 0);
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("poll_fd of what is not open is an error that names the descriptor") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            const auto text = co_await complaint_of(poll_fd(99'999, POLLIN));
+            CHECK(text == "poll fd 99999: Bad file descriptor");
+            for (const int fd : {99'999, -1, -100}) {
+                CAPTURE(fd);
+                const auto events = co_await as_result(poll_fd(fd, POLLIN));
+                CHECK(events.error() == std::errc::bad_file_descriptor);
+            }
+        });
+    });
+}
+
+TEST_CASE("several tasks wait for one descriptor, for the same and for different things") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto [client, server] = co_await connected_pair();
+            const int fd = server.native_handle();
+            task_group group;
+            auto one = group.spawn(outcome_of(poll_fd(fd, POLLIN), form::as_result));
+            auto two = group.spawn(outcome_of(poll_fd(fd, POLLIN), form::as_result));
+            auto out = group.spawn(outcome_of(poll_fd(fd, POLLOUT), form::as_result));
+            const auto writable = co_await out;
+            CHECK(writable.value_or(0) == POLLOUT);
+            co_await settle();
+            CHECK_FALSE(one.done());
+            co_await client.write_all("x");
+            const auto first = co_await one;
+            CHECK(first.value_or(0) == POLLIN);
+            const auto second = co_await two;
+            CHECK(second.value_or(0) == POLLIN);
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("poll_fd cancelled at any moment ends, and leaves the descriptor as it was") {
+    on_each_reactor_kind([](auto run) {
+        for (const form how : both_forms) {
+            run([=]() -> task<> {
+                pipe_ends pipe;
+                const int flags = ::fcntl(pipe.read_end, F_GETFL);
+                int given = 0;
+                int cancelled = 0;
+                for (const int moment : moments) {
+                    CAPTURE(moment);
+                    task_group group;
+                    auto waiter = group.spawn(outcome_of(poll_fd(pipe.read_end, POLLIN), how));
+                    if (moment > 0) co_await yield();
+                    pipe.write("x");
+                    co_await yield_times(moment - 1);
+                    waiter.cancel();
+                    const auto events = co_await waiter;
+                    if (events) {
+                        ++given;
+                        CHECK(*events == POLLIN);
+                    } else {
+                        ++cancelled;
+                        CHECK(events.error() == std::errc::operation_canceled);
+                    }
+                    pipe.drain();
+                    co_await group.join();
+                }
+                CHECK(given > 0);
+                CHECK(cancelled > 0);
+                CHECK(::fcntl(pipe.read_end, F_GETFL) == flags);
+            });
+        }
+    });
+}
+
+TEST_CASE("a number that belongs to another descriptor by now is polled afresh") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            for (int round = 0; round < 50; ++round) {
+                CAPTURE(round);
+                const int fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+                task_group group;
+                auto waiter = group.spawn(outcome_of(poll_fd(fd, POLLIN), form::as_result));
+                co_await settle();
+                REQUIRE_FALSE(waiter.done());
+                if (round % 2 == 0) {
+                    REQUIRE(::eventfd_write(fd, 1) == 0);
+                } else {
+                    waiter.cancel();
+                }
+                const auto events = co_await waiter;
+                CHECK(events.has_value() == (round % 2 == 0));
+                // No word of it to the reactor: the descriptor is somebody else's.
+                ::close(fd);
+                co_await group.join();
+            }
+        });
+    });
+}
+
+TEST_CASE("polling a stream's own descriptor does not disturb the stream") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto [client, server] = co_await connected_pair();
+            std::string space(10, '\0');
+            for (int round = 0; round < 20; ++round) {
+                CAPTURE(round);
+                task_group group;
+                auto poll = group.spawn(
+                    outcome_of(poll_fd(server.native_handle(), POLLIN), form::as_result));
+                co_await settle();
+                if (round % 2 == 0) {
+                    poll.cancel();
+                    co_await settle();
+                }
+                auto read = group.spawn(
+                    outcome_of(server.read_some(bytes_of(space).first(4)), form::as_result));
+                co_await settle();
+                CHECK_FALSE(read.done());
+                co_await client.write_all(round % 3 == 0 ? "more than four" : "four");
+                const auto got = co_await read;
+                REQUIRE(got.value_or(0) == 4);
+                CHECK(space.substr(0, 4) == (round % 3 == 0 ? "more" : "four"));
+                if (round % 3 == 0) {
+                    const std::string rest = co_await read_text(server, 10);
+                    CHECK(rest == " than four");
+                }
+                poll.cancel();
+                co_await group.join();
+            }
+        });
+    });
+}
+
+TEST_CASE("poll_fd takes a time limit") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            pipe_ends pipe;
+            const auto late = co_await as_result(
+                with_timeout(std::chrono::milliseconds(1), poll_fd(pipe.read_end, POLLIN)));
+            CHECK(late.error() == std::errc::timed_out);
+            pipe.write("x");
+            const auto now = co_await as_result(
+                with_timeout(std::chrono::hours(1), poll_fd(pipe.read_end, POLLIN)));
+            CHECK(now.value_or(0) == POLLIN);
+        });
+    });
+}

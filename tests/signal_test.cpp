@@ -1,0 +1,294 @@
+#include <rondo/runtime/signal.hpp>
+
+#include <rondo/runtime/task_group.hpp>
+#include <rondo/runtime/testing.hpp>
+#include <rondo/runtime/timeout.hpp>
+#include <rondo/runtime/when.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <semaphore>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <unistd.h>
+
+#include "child_process.hpp"
+#include "net_support.hpp"
+#include "support.hpp"
+
+using namespace rondo;
+using namespace rondo::test;
+
+namespace {
+
+volatile std::sig_atomic_t handled = 0;
+
+/// Installs a handler that counts, and puts back what was there.
+class counting_handler {
+public:
+    explicit counting_handler(int number) : number_(number) {
+        handled = 0;
+        struct sigaction mine {};
+        mine.sa_handler = [](int) { handled = handled + 1; };
+        REQUIRE(::sigaction(number, &mine, &before_) == 0);
+    }
+    counting_handler(const counting_handler&) = delete;
+    counting_handler& operator=(const counting_handler&) = delete;
+    ~counting_handler() { ::sigaction(number_, &before_, nullptr); }
+
+private:
+    int number_;
+    struct sigaction before_ {};
+};
+
+void send_to_process(int number) { REQUIRE(::kill(::getpid(), number) == 0); }
+
+task<result<int>> waited(signal_set wanted) {
+    return outcome_of(wait_signal(wanted), form::throwing);
+}
+
+}  // namespace
+
+TEST_CASE("wait_signal completes with the signal that came, and the others are left alone") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            for (const int number : {SIGUSR1, SIGTERM, SIGINT, SIGRTMIN, SIGRTMAX}) {
+                CAPTURE(number);
+                task_group group;
+                auto waiter = group.spawn(
+                    waited({SIGUSR1, SIGTERM, SIGINT, int(SIGRTMIN), int(SIGRTMAX)}));
+                co_await settle();
+                CHECK_FALSE(waiter.done());
+                send_to_process(number);
+                const auto got = co_await waiter;
+                CHECK(got.value_or(0) == number);
+                co_await group.join();
+            }
+        });
+    });
+}
+
+TEST_CASE("what a signal did before the wait it does again after it") {
+    on_each_reactor_kind([](auto run) {
+        const counting_handler counting{SIGUSR1};
+        run([]() -> task<> {
+            send_to_process(SIGUSR1);
+            CHECK(handled == 1);
+            task_group group;
+            auto one = group.spawn(waited(SIGUSR1));
+            auto two = group.spawn(waited(SIGUSR1));
+            co_await settle();
+            one.cancel();
+            const auto nothing = co_await one;
+            CHECK(nothing.error() == std::errc::operation_canceled);
+            send_to_process(SIGUSR1);
+            const auto got = co_await two;
+            CHECK(got.value_or(0) == SIGUSR1);
+            CHECK(handled == 1);
+            send_to_process(SIGUSR1);
+            CHECK(handled == 2);
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("every task that waits for a signal hears of it") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            const std::size_t before = open_descriptors();
+            task_group group;
+            std::vector<task_handle<result<int>>> waiters;
+            for (int i = 0; i < 10; ++i) waiters.push_back(group.spawn(waited({SIGUSR1, SIGUSR2})));
+            auto other = group.spawn(waited(SIGUSR2));
+            co_await settle();
+            send_to_process(SIGUSR1);
+            for (auto& one : waiters) {
+                const auto got = co_await one;
+                CHECK(got.value_or(0) == SIGUSR1);
+            }
+            co_await settle();
+            CHECK_FALSE(other.done());
+            send_to_process(SIGUSR2);
+            const auto got = co_await other;
+            CHECK(got.value_or(0) == SIGUSR2);
+            co_await group.join();
+            CHECK(open_descriptors() == before);
+        });
+    });
+}
+
+TEST_CASE("a second SIGTERM ends a program that waited for the first and takes too long") {
+    on_each_reactor_kind([](auto run) {
+        CHECK(in_child([=]() -> std::string {
+                  run([]() -> task<> {
+                      task_group group;
+                      auto waiter = group.spawn(waited({SIGINT, SIGTERM}));
+                      co_await settle();
+                      send_to_process(SIGTERM);
+                      const auto got = co_await waiter;
+                      if (got.value_or(0) == SIGTERM) send_to_process(SIGTERM);
+                      co_await group.join();
+                  });
+                  return "still alive";
+              }) == "killed by signal 15");
+    });
+}
+
+TEST_CASE("a signal ignored before the wait is ignored after it, and heard within") {
+    on_each_reactor_kind([](auto run) {
+        CHECK(in_child([=]() -> std::string {
+                  std::signal(SIGTERM, SIG_IGN);
+                  run([]() -> task<> {
+                      send_to_process(SIGTERM);
+                      task_group group;
+                      auto waiter = group.spawn(waited(SIGTERM));
+                      co_await settle();
+                      send_to_process(SIGTERM);
+                      const auto got = co_await waiter;
+                      if (got.value_or(0) != SIGTERM) throw std::runtime_error("not heard");
+                      send_to_process(SIGTERM);
+                      co_await group.join();
+                  });
+                  return "still alive";
+              }) == "still alive");
+    });
+}
+
+TEST_CASE("wait_signal is cancelled before, during and after, and leaves no descriptor") {
+    on_each_reactor_kind([](auto run) {
+        const counting_handler counting{SIGUSR1};
+        for (const form how : both_forms) {
+            run([=]() -> task<> {
+                const std::size_t before = open_descriptors();
+                int given = 0;
+                int cancelled = 0;
+                for (const int moment : moments) {
+                    CAPTURE(moment);
+                    task_group group;
+                    auto waiter = group.spawn(outcome_of(wait_signal(SIGUSR1), how));
+                    if (moment > 0) co_await yield();
+                    send_to_process(SIGUSR1);
+                    co_await yield_times(moment - 1);
+                    waiter.cancel();
+                    const auto got = co_await waiter;
+                    ++(got ? given : cancelled);
+                    if (got) {
+                        CHECK(*got == SIGUSR1);
+                    } else {
+                        CHECK(got.error() == std::errc::operation_canceled);
+                    }
+                    co_await group.join();
+                }
+                CHECK(given > 0);
+                CHECK(cancelled > 0);
+                co_await settle();
+                CHECK(open_descriptors() == before);
+            });
+        }
+    });
+}
+
+TEST_CASE("what is no signal, or cannot be caught, is refused by its number") {
+    for (const int number : {0, -1, 65, 1'000'000, SIGKILL, SIGSTOP}) {
+        CHECK_THROWS_WITH_AS(signal_set{number},
+                             ("wait_signal: " + std::to_string(number) +
+                              " is no signal that can be caught")
+                                 .c_str(),
+                             std::invalid_argument);
+    }
+    CHECK_THROWS_AS((signal_set{SIGINT, SIGKILL}), std::invalid_argument);
+    const signal_set both{SIGINT, SIGTERM};
+    CHECK(both.contains(SIGINT));
+    CHECK(both.contains(SIGTERM));
+    CHECK_FALSE(both.contains(SIGHUP));
+}
+
+TEST_CASE("a race between a signal and work that never ends is won by the signal") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto listener = tcp_listener::bind(any_port());
+            task_group group;
+            auto race = group.spawn(when_any(listener.accept(), wait_signal({SIGINT, SIGTERM})));
+            co_await settle();
+            send_to_process(SIGINT);
+            const auto winner = co_await race;
+            REQUIRE(winner.index() == 1);
+            CHECK(std::get<1>(winner) == SIGINT);
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("tasks on several threads wait for the same signal, and each hears of it") {
+    on_each_reactor_kind([](auto run) {
+        constexpr int count = 4;
+        std::counting_semaphore<count> ready{0};
+        std::vector<int> heard(count, 0);
+        std::vector<std::thread> threads;
+        for (int& mine : heard) {
+            threads.emplace_back([&, run] {
+                run([&]() -> task<> {
+                    task_group group;
+                    auto waiter = group.spawn(waited({SIGUSR1, SIGUSR2}));
+                    co_await settle();
+                    ready.release();
+                    const auto got = co_await waiter;
+                    mine = got.value_or(0);
+                    co_await group.join();
+                });
+            });
+        }
+        for (int i = 0; i < count; ++i) ready.acquire();
+        send_to_process(SIGUSR2);
+        for (std::thread& one : threads) one.join();
+        CHECK(heard == std::vector<int>(count, SIGUSR2));
+    });
+}
+
+TEST_CASE("threads that begin and end waits while signals arrive lose none of their own") {
+    on_each_reactor_kind([](auto run) {
+        const counting_handler counting{SIGUSR1};
+        std::vector<std::thread> threads;
+        std::atomic<int> heard{0};
+        for (int i = 0; i < 3; ++i) {
+            threads.emplace_back([&, run] {
+                for (int round = 0; round < 50; ++round) {
+                    run([&]() -> task<> {
+                        task_group group;
+                        auto waiter = group.spawn(waited(SIGUSR1));
+                        co_await settle();
+                        send_to_process(SIGUSR1);
+                        const auto got = co_await waiter;
+                        heard += got.value_or(0) == SIGUSR1 ? 1 : 0;
+                        co_await group.join();
+                    });
+                }
+            });
+        }
+        for (std::thread& one : threads) one.join();
+        CHECK(heard == 150);
+    });
+}
+
+TEST_CASE("sixty-four tasks may wait for signals; one more is an error") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            task_group group;
+            for (int i = 0; i < 64; ++i) group.spawn(waited(SIGUSR1));
+            co_await settle();
+            const auto one_more = co_await as_result(wait_signal(SIGUSR1));
+            CHECK(one_more.error() == std::errc::resource_unavailable_try_again);
+            group.cancel();
+            co_await group.join();
+            const auto late = co_await as_result(
+                with_timeout(std::chrono::milliseconds(1), wait_signal(SIGUSR1)));
+            CHECK(late.error() == std::errc::timed_out);
+        });
+    });
+}
