@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -79,8 +80,9 @@ rondo::task<> hear(room& others, client& me) {
             co_await reader.discard_line();
             continue;
         }
-        if (!line || !*line) co_return;
-        others.say(me, **line);
+        const auto text = line.value_or(std::nullopt);
+        if (!text) co_return;
+        others.say(me, *text);
     }
 }
 

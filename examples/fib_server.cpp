@@ -15,6 +15,7 @@
 #include <chrono>
 #include <cstddef>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -82,9 +83,10 @@ rondo::task<> answer_lines(rondo::tcp_stream client, unsigned max_n) {
             co_await reader.discard_line();
             continue;
         }
-        if (!line || !*line) co_return;  // finished, gone, or the server is being stopped
+        const auto text = line.value_or(std::nullopt);
+        if (!text) co_return;  // finished, gone, or the server is being stopped
 
-        const fib_request request = parse_request(**line, max_n);
+        const fib_request request = parse_request(*text, max_n);
         if (is_slow(request)) {
             co_await send(client, answers);
             co_await let_others_go_first();

@@ -72,7 +72,7 @@ public:
         bool await_ready() const noexcept { return false; }
         std::coroutine_handle<> await_suspend(
             std::coroutine_handle<promise_type> frame) const noexcept {
-            auto* consumer = reinterpret_cast<promise_base*>(frame.promise().continuation);
+            promise_base* consumer = frame.promise().parent();
             return detail::transfer_to(handle_of(*consumer));
         }
         void await_resume() const noexcept {}
@@ -119,7 +119,7 @@ public:
         std::source_location where = std::source_location::current()) noexcept {
         detail::promise_base& base = consumer.promise();
         base.where = where;
-        frame_.promise().continuation = reinterpret_cast<std::uintptr_t>(&base);
+        frame_.promise().set_parent(base);
         frame_.promise().item_ = nullptr;
         return detail::transfer_to(frame_);
     }

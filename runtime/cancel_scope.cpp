@@ -1,6 +1,7 @@
 #include <rondo/runtime/cancel_scope.hpp>
 
 #include <rondo/runtime/detail/misuse.hpp>
+#include <rondo/runtime/task_group.hpp>
 
 namespace rondo {
 
@@ -103,7 +104,9 @@ scope_entry::scope_entry(cancel_scope& scope, std::chrono::nanoseconds grace) no
 
 scope_entry::~scope_entry() {
     if (scope_.first_child != nullptr) {
-        detail::misuse("a task_group outlives the scope that it was made in");
+        const auto& group = static_cast<const task_group&>(*scope_.first_child);
+        detail::misuse("a task_group outlives the scope that it was made in; it was made here",
+                       group.where_);
     }
     detail::current_core->timers.cancel(scope_.deadline_);
     detail::leave_scope(scope_);

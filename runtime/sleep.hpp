@@ -48,7 +48,7 @@ public:
         scheduler_core& core = *current_core;
         if (core.current->should_stop()) {
             deadline = cancelled;
-            return false;
+            return !keeps_turn(waiter.promise(), where);
         }
         block(*this, waiter.promise(), where);
         core.timers.arm(*this, deadline);

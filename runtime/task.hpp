@@ -12,7 +12,6 @@
 // The awaiting frame is resumed by the awaited one's end: one transfer of control in, one out, no
 // queue between. Several tasks run at the same time in a task_group.
 
-#include <rondo/runtime/detail/outcome.hpp>
 #include <rondo/runtime/detail/promise_base.hpp>
 
 #include <concepts>
@@ -21,6 +20,7 @@
 #include <source_location>
 #include <type_traits>
 #include <utility>
+#include <variant>
 
 namespace rondo {
 
@@ -31,8 +31,7 @@ namespace detail {
 
 /// The end of a spawned task, as its outermost frame stops for good: tells the handle and the
 /// group, frees both.
-void finish_root(std::coroutine_handle<> frame, promise_base& promise,
-                 std::exception_ptr* error) noexcept;
+void finish_root(std::coroutine_handle<> frame, promise_base& promise) noexcept;
 
 struct final_awaiter {
     bool await_ready() const noexcept { return false; }
@@ -40,42 +39,73 @@ struct final_awaiter {
     std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> frame) const noexcept {
         Promise& promise = frame.promise();
         if (promise_base* parent = promise.parent()) return transfer_to(handle_of(*parent));
-        finish_root(frame, promise, promise.result.error());
+        finish_root(frame, promise);
         return std::noop_coroutine();
     }
     void await_resume() const noexcept {}
 };
 
+/// What a T is kept as until it is taken: references as pointers, void as nothing.
 template <class T>
-struct task_promise_base : promise_base {
-    static_assert(
-        alignof(outcome<T>) <= 2 * sizeof(void*),
-        "a task's result cannot be aligned to more than 16 bytes: return a pointer to it");
-    outcome<T> result;
+using stored_result = std::conditional_t<
+    std::is_void_v<T>, std::monostate,
+    std::conditional_t<std::is_reference_v<T>, std::remove_reference_t<T>*, std::remove_cv_t<T>>>;
 
+struct task_promise_base : promise_base {
     std::suspend_always initial_suspend() const noexcept { return {}; }
     final_awaiter final_suspend() const noexcept { return {}; }
-    void unhandled_exception() noexcept { result.fail(std::current_exception()); }
 };
 
 template <class T>
-struct task_promise : task_promise_base<T> {
+struct task_promise : task_promise_base {
+    using stored = stored_result<T>;
+    static_assert(
+        alignof(stored) <= 2 * sizeof(void*),
+        "a task's result cannot be aligned to more than 16 bytes: return a pointer to it");
+
+    task_promise() noexcept {}
+    ~task_promise() {
+        if (is(has_value)) std::destroy_at(&value);
+    }
+
     task<T> get_return_object() noexcept;
+
     template <class Value>
         requires std::convertible_to<Value&&, T>
-    void return_value(Value&& value) {
+    void return_value(Value&& returned) {
         if constexpr (std::is_reference_v<T>) {
-            this->result.emplace(std::addressof(static_cast<T>(value)));
+            value = std::addressof(static_cast<T>(returned));
         } else {
-            this->result.emplace(std::forward<Value>(value));
+            ::new (static_cast<void*>(std::addressof(value))) stored(std::forward<Value>(returned));
+        }
+        mark(has_value);
+    }
+    // A destructor of a local may throw after `co_return value`: then both bits are set.
+    void unhandled_exception() noexcept { fail(); }
+
+    /// Moves the value out, or throws the exception.
+    T take() {
+        if (is(failed)) std::rethrow_exception(error);
+        if constexpr (std::is_reference_v<T>) {
+            return static_cast<T>(*value);
+        } else {
+            return std::move(value);
         }
     }
+
+    union {
+        stored value;
+    };
 };
 
 template <>
-struct task_promise<void> : task_promise_base<void> {
+struct task_promise<void> : task_promise_base {
     task<void> get_return_object() noexcept;
-    void return_void() noexcept { result.emplace(); }
+    void return_void() const noexcept {}
+    void unhandled_exception() noexcept { fail(); }
+    void take() {
+        if (is(failed)) std::rethrow_exception(error);
+    }
 };
 
 }  // namespace detail
@@ -117,16 +147,15 @@ public:
             if constexpr (detail::debug_checks) check(where);
             detail::promise_base& base = parent.promise();
             base.where = where;
-            frame_.promise().continuation = reinterpret_cast<std::uintptr_t>(&base);
+            frame_.promise().set_parent(base);
             return detail::transfer_to(frame_);
         }
-        T await_resume() const { return frame_.promise().result.take(); }
+        T await_resume() const { return frame_.promise().take(); }
 
     private:
         void check(std::source_location where) const noexcept {
             if (!frame_) detail::misuse("a task is awaited that was moved from", where);
-            if (frame_.promise().continuation != 0)
-                detail::misuse("a task is awaited twice", where);
+            if (frame_.promise().was_started()) detail::misuse("a task is awaited twice", where);
         }
         std::coroutine_handle<promise_type> frame_;
     };
@@ -146,7 +175,7 @@ private:
         if (!frame_) return;
         if constexpr (detail::debug_checks) {
             const auto& promise = frame_.promise();
-            if (promise.continuation != 0 && !frame_.done()) {
+            if (promise.was_started() && !frame_.done()) {
                 detail::misuse("a task is destroyed while it is running", promise.where);
             }
         }

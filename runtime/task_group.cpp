@@ -25,15 +25,15 @@ bool is_cancellation(const std::exception_ptr& error) noexcept {
 }  // namespace
 
 void handle_wait::start(promise_base& waiter, std::source_location where) noexcept {
-    if (root_.continuation != promise_base::root) {
+    if (root_.root_waiter<handle_wait>() != nullptr) {
         misuse("a task_handle is awaited by two tasks at once", where);
     }
-    root_.continuation = reinterpret_cast<std::uintptr_t>(this) | promise_base::root;
+    root_.set_root(this);
     block(*this, waiter, where);
 }
 
 void handle_wait::cancel() noexcept {
-    root_.continuation = promise_base::root;
+    root_.set_root();
     was_cancelled_ = true;
     current_core->wake(*task);
 }
@@ -42,22 +42,20 @@ void handle_wait::describe(std::FILE* out) const { std::fputs("the end of a task
 
 void drop_handle(task_state& task) noexcept { task.flags &= ~scope_node::has_handle; }
 
-void finish_root(std::coroutine_handle<> frame, promise_base& promise,
-                 std::exception_ptr* error) noexcept {
+void finish_root(std::coroutine_handle<> frame, promise_base& promise) noexcept {
     scheduler_core& core = *current_core;
     task_state& task = *core.current;
     if (task.first_child != nullptr) {
-        misuse("a task ended before a task_group that it made", promise.where);
+        const auto& group = static_cast<const task_group&>(*task.first_child);
+        misuse("a task ended before a task_group that it made; it was made here", group.where_);
     }
     auto& group = static_cast<task_group&>(*task.parent);
     const bool frame_is_kept = (task.flags & scope_node::has_handle) != 0;
     task.detach();
     core.frames.deallocate(&task, sizeof(task_state));
     core.current = nullptr;
-    if (promise.continuation != promise_base::root) {
-        reinterpret_cast<handle_wait*>(promise.continuation & ~promise_base::root)->finished();
-    }
-    group.child_ended(error);
+    if (auto* waiter = promise.root_waiter<handle_wait>()) waiter->finished();
+    group.child_ended(promise.failure());
     if (!frame_is_kept) frame.destroy();
 }
 
@@ -94,7 +92,7 @@ task_group::~task_group() {
 detail::task_state& task_group::start(detail::promise_base& root, std::source_location where) {
     detail::scheduler_core& core = *detail::current_core;
     auto* task = ::new (core.frames.allocate(sizeof(detail::task_state))) detail::task_state;
-    root.continuation = detail::promise_base::root;
+    root.set_root();
     root.where = where;
     task->flags = is_task | has_handle;
     task->id = ++core.last_task_id;

@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <exception>
 #include <functional>
+#include <optional>
 #include <source_location>
 #include <type_traits>
 #include <utility>
@@ -96,7 +97,7 @@ public:
         }
         T await_resume() const {
             if (was_cancelled_) throw operation_cancelled{};
-            return frame_.promise().result.take();
+            return frame_.promise().take();
         }
         bool was_cancelled() const noexcept { return was_cancelled_; }
 
@@ -188,15 +189,15 @@ public:
     };
 
     /// Completes when every task has ended; throws the first exception that one of them ended with.
-    /// The group may be used again afterwards.
+    /// The group may be used again afterwards; one that was cancelled or has failed stays cancelled.
     /// Cancellation: cancels the group, waits for its tasks, then throws operation_cancelled.
     [[nodiscard]] join_awaiter join() noexcept { return join_awaiter{*this, false}; }
 
 private:
-    friend void detail::finish_root(std::coroutine_handle<>, detail::promise_base&,
-                                    std::exception_ptr*) noexcept;
+    friend void detail::finish_root(std::coroutine_handle<>, detail::promise_base&) noexcept;
     friend class detail::group_body;
     friend class detail::task_dump;
+    friend class scope_entry;
     friend class detail::local_run;
 
     task_group(detail::scope_node& under, std::source_location where) noexcept;
@@ -250,7 +251,8 @@ public:
     static auto run(F f, std::source_location where) -> std::invoke_result_t<F&, task_group&> {
         using value = typename std::invoke_result_t<F&, task_group&>::value_type;
         task_group group{where};
-        outcome<value> result;
+        std::optional<stored_result<value>> result;
+        std::exception_ptr cancelled;
         {
             task_group::entry inside{group};
             try {
@@ -265,14 +267,19 @@ public:
             } catch (const operation_cancelled&) {
                 const bool own = (group.flags & scope_node::cancel_requested) != 0 &&
                                  !group.parent->is_cancelled();
-                if (!own || !std::is_void_v<value>) result.fail(std::current_exception());
+                if (!own || !std::is_void_v<value>) cancelled = std::current_exception();
                 group.cancel();
             } catch (...) {
                 group.fail(std::current_exception());
             }
         }
         co_await task_group::join_awaiter{group, true};
-        co_return result.take();
+        if (cancelled) std::rethrow_exception(cancelled);
+        if constexpr (std::is_reference_v<value>) {
+            co_return static_cast<value>(**result);
+        } else if constexpr (!std::is_void_v<value>) {
+            co_return *std::move(result);
+        }
     }
 };
 

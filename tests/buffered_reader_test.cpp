@@ -18,13 +18,13 @@
 #include "net_support.hpp"
 #include "support.hpp"
 
-using namespace rondo;
+namespace rondo::test {
+
 using namespace std::string_literals;
-using namespace rondo::test;
 
 namespace {
 
-/// A stream of chunks, each of which comes as one read gives it; without `ended`, a read waits for more.
+/// A stream of chunks; a read gives at most one. After them it is at its end or waits for more.
 class chunked_stream {
 public:
     explicit chunked_stream(std::deque<std::string> chunks, bool ended = true)
@@ -64,9 +64,8 @@ private:
 };
 
 /// What a read of a line or field gave, as text: the views do not outlive the next read.
-task<std::string> shown(detail::buffered_read<buffered_reader<chunked_stream>,
-                                              std::optional<std::string_view>>
-                            read) {
+task<std::string> shown(
+    detail::buffered_read<buffered_reader<chunked_stream>, std::optional<std::string_view>> read) {
     const auto got = co_await as_result(std::move(read));
     if (!got) {
         if (got.error() == stream_errc::too_long) co_return "(too long)";
@@ -259,8 +258,7 @@ TEST_CASE("errors are thrown with what was tried, too") {
         buffered_reader reader{stream};
         CHECK(co_await complaint_of(reader.read_line(4)) ==
               "read a line: the delimiter did not come within the limit");
-        CHECK(co_await complaint_of(reader.read_exactly(6)) ==
-              "read: the stream ended too early");
+        CHECK(co_await complaint_of(reader.read_exactly(6)) == "read: the stream ended too early");
         CHECK(co_await complaint_of(reader.read_until(';', 4)) ==
               "read up to a delimiter: the delimiter did not come within the limit");
     });
@@ -370,3 +368,5 @@ TEST_CASE("a peer's reset is an error of the line that it cuts short") {
         });
     });
 }
+
+}  // namespace rondo::test

@@ -16,7 +16,7 @@
 
 namespace rondo::test {
 
-/// Runs body() in a forked child and gives the text that it returned, or the text of what it threw, or
+/// Runs body() in a forked child and gives the text that it returned, or that of what it threw, or
 /// "killed by signal 15".
 template <class Body>
 std::string in_child(Body body) {

@@ -13,8 +13,7 @@
 
 #include "support.hpp"
 
-using namespace rondo;
-using namespace rondo::test;
+namespace rondo::test {
 
 namespace {
 
@@ -122,7 +121,8 @@ TEST_CASE("a cancelled waiter leaves an event's line, from its head, its middle 
     });
 }
 
-TEST_CASE("a wait is cancelled before it begins, even on a set event, but not after set() woke it") {
+TEST_CASE(
+    "a wait is cancelled before it begins, even on a set event, but not after set() woke it") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
             event flag;
@@ -181,3 +181,5 @@ TEST_CASE("waiting for an event takes a time limit and as_result") {
         });
     });
 }
+
+}  // namespace rondo::test

@@ -247,34 +247,35 @@ TEST_CASE("spawning a task that was moved from aborts and names the spawn") {
     });
 }
 
-TEST_CASE("a task that ends before a group that it made aborts and names its last await") {
+TEST_CASE("a task that ends before a group that it made aborts and names the group") {
     on_each_reactor_kind([](auto run) {
         std::unique_ptr<task_group> outlives;
         const auto body = [](std::unique_ptr<task_group>& group) -> task<> {
-            group = std::make_unique<task_group>();
+            group.reset(new task_group);
             co_await yield();
         };
-        const unsigned line = this_line() - 2;
+        const unsigned line = this_line() - 3;
         const death how = death_of([&] { run(body(outlives)); });
         CHECK(how.signal == SIGABRT);
-        CHECK(how.says("a task ended before a task_group that it made"));
+        CHECK(how.says("a task ended before a task_group that it made; it was made here"));
         CHECK(how.names(line));
     });
 }
 
 TEST_CASE("a group that outlives the scope it was made in aborts") {
     on_each_reactor_kind([](auto run) {
-        const death how = death_of([&] {
-            run([]() -> task<> {
-                std::unique_ptr<task_group> outlives;
-                (void)co_await with_cancel_scope([&](cancel_scope&) -> task<> {
-                    outlives = std::make_unique<task_group>();
-                    co_return;
-                });
+        const auto body = []() -> task<> {
+            std::unique_ptr<task_group> outlives;
+            (void)co_await with_cancel_scope([&](cancel_scope&) -> task<> {
+                outlives.reset(new task_group);
+                co_return;
             });
-        });
+        };
+        const unsigned line = this_line() - 4;
+        const death how = death_of([&] { run(body); });
         CHECK(how.signal == SIGABRT);
-        CHECK(how.says("a task_group outlives the scope that it was made in"));
+        CHECK(how.says("a task_group outlives the scope that it was made in; it was made here"));
+        CHECK(how.names(line));
     });
 }
 

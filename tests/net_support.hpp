@@ -1,5 +1,5 @@
 #pragma once
-// What the tests of sockets share: connected pairs, plain sockets that play the peer, outcomes as values.
+// What the tests of sockets share: connected pairs, plain sockets as peers, outcomes as values.
 //
 //     auto [client, server] = co_await connected_pair();
 //     plain_socket peer{listener.local_endpoint()};        // connected, not accepted yet
@@ -155,8 +155,7 @@ inline constexpr form both_forms[] = {form::as_result, form::throwing};
 
 /// Awaits the operation in the form asked for; tests read the same from both.
 template <class Operation>
-auto outcome_of(Operation operation, form how)
-    -> task<result<detail::await_result_t<Operation>>> {
+auto outcome_of(Operation operation, form how) -> task<result<detail::await_result_t<Operation>>> {
     using value = detail::await_result_t<Operation>;
     if (how == form::as_result) co_return co_await as_result(std::move(operation));
     std::error_code error;
@@ -175,7 +174,7 @@ auto outcome_of(Operation operation, form how)
     co_return error;
 }
 
-/// The text of the exception that ends the operation; empty for none, "cancelled" for a cancellation.
+/// What the operation throws, as text: empty for nothing, "cancelled" for a cancellation.
 template <class Operation>
 task<std::string> complaint_of(Operation operation) {
     std::string text;
@@ -193,7 +192,7 @@ inline task<> yield_times(int times) {
     for (int i = 0; i < times; ++i) co_await yield();
 }
 
-/// After so many yields a cancellation comes before, during or after the completion of what is about to complete.
+/// After so many yields a cancellation comes before, during or after a completion that is due.
 /// The scheduler looks at the kernel after 128 turns of tasks, so the moment lies around there.
 inline constexpr int moments[] = {0,   1,   2,   3,   5,   60,  120, 121, 122, 123, 124, 125,
                                   126, 127, 128, 129, 130, 131, 132, 133, 134, 135, 300};

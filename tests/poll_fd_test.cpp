@@ -16,8 +16,7 @@
 #include "net_support.hpp"
 #include "support.hpp"
 
-using namespace rondo;
-using namespace rondo::test;
+namespace rondo::test {
 
 namespace {
 
@@ -79,7 +78,8 @@ TEST_CASE("poll_fd waits for room to write") {
             pipe_ends pipe;
             make_non_blocking(pipe.write_end);
             const std::string page(4'096, 'x');
-            while (::write(pipe.write_end, page.data(), page.size()) > 0) {}
+            while (::write(pipe.write_end, page.data(), page.size()) > 0) {
+            }
             task_group group;
             auto waiter =
                 group.spawn(outcome_of(poll_fd(pipe.write_end, POLLOUT), form::as_result));
@@ -87,7 +87,8 @@ TEST_CASE("poll_fd waits for room to write") {
             CHECK_FALSE(waiter.done());
             char space[4'096];
             make_non_blocking(pipe.read_end);
-            while (::read(pipe.read_end, space, sizeof space) > 0) {}
+            while (::read(pipe.read_end, space, sizeof space) > 0) {
+            }
             const auto events = co_await waiter;
             CHECK(events.value_or(0) == POLLOUT);
             co_await group.join();
@@ -255,3 +256,5 @@ TEST_CASE("poll_fd takes a time limit") {
         });
     });
 }
+
+}  // namespace rondo::test

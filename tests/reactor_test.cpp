@@ -39,8 +39,7 @@
 #include "net_support.hpp"
 #include "support.hpp"
 
-using namespace rondo;
-using namespace rondo::test;
+namespace rondo::test {
 
 namespace {
 
@@ -73,14 +72,18 @@ private:
 
 }  // namespace
 
+}  // namespace rondo::test
+
 // In place of liburing's own, so that it can fail.
 extern "C" int io_uring_enter2(unsigned int fd, unsigned to_submit, unsigned min_complete,
                                unsigned flags, sigset_t* argument, std::size_t size) {
-    if (const int error = kernel_fault::next()) return -error;
+    if (const int error = rondo::test::kernel_fault::next()) return -error;
     const long value =
         ::syscall(__NR_io_uring_enter, fd, to_submit, min_complete, flags, argument, size);
     return value < 0 ? -errno : static_cast<int>(value);
 }
+
+namespace rondo::test {
 
 namespace {
 
@@ -242,28 +245,6 @@ TEST_CASE("the epoll reactor works where epoll_pwait2 is denied") {
     }
 }
 
-TEST_CASE("RONDO_REACTOR chooses for automatic, and only for automatic") {
-    on_each_reactor_kind([](auto run) {
-        const std::string name{to_string(run.kind())};
-        {
-            const reactor_variable variable{name.c_str()};
-            CHECK(rondo::run(used_reactor) == name);
-        }
-        const reactor_variable other{name == "epoll" ? "io_uring" : "epoll"};
-        CHECK(run(used_reactor) == name);
-    });
-}
-
-TEST_CASE("an unknown RONDO_REACTOR is an error that names it and the choices") {
-    const reactor_variable variable{"kqueue"};
-    CHECK_THROWS_WITH_AS(rondo::run(used_reactor),
-                         "RONDO_REACTOR: unknown reactor 'kqueue': it is automatic, io_uring or "
-                         "epoll",
-                         std::invalid_argument);
-    // Not looked at where the program has decided.
-    CHECK(rondo::run(used_reactor, {.reactor = reactor_kind::epoll}) == "epoll");
-}
-
 TEST_CASE("ten thousand operations in flight complete all in one turn") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
@@ -423,3 +404,5 @@ TEST_CASE("a fork leaves the parent's reactor alone, and the child without its m
         });
     });
 }
+
+}  // namespace rondo::test

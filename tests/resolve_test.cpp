@@ -22,8 +22,7 @@
 #include "net_support.hpp"
 #include "support.hpp"
 
-using namespace rondo;
-using namespace rondo::test;
+namespace rondo::test {
 
 namespace {
 
@@ -47,9 +46,14 @@ addrinfo* new_entry(const endpoint& where, addrinfo* next) {
 
 }  // namespace
 
+}  // namespace rondo::test
+
 // Answers for the names of this file in place of the system's resolver: no test asks the network.
 extern "C" int getaddrinfo(const char* name, const char* service, const addrinfo* hints,
                            addrinfo** found) {
+    using namespace rondo::test;
+    using rondo::endpoint;
+    using rondo::ip_address;
     const std::string_view host = name == nullptr ? "" : name;
     const endpoint v6{ip_address::loopback_v6(), 0};
     const endpoint v4{ip_address::loopback_v4(), 0};
@@ -73,6 +77,8 @@ extern "C" int getaddrinfo(const char* name, const char* service, const addrinfo
     static const auto system = reinterpret_cast<function>(::dlsym(RTLD_NEXT, "getaddrinfo"));
     return system(name, service, hints, found);
 }
+
+namespace rondo::test {
 
 namespace {
 
@@ -262,10 +268,9 @@ TEST_CASE("connecting by name is cancelled, and runs out of time, like any opera
                 slow_lookup lookup;
                 task_group group;
                 auto connect = group.spawn(outcome_of(tcp_stream::connect("slow.test", 1), how));
-                auto late = group.spawn(
-                    outcome_of(with_timeout(std::chrono::milliseconds(1),
-                                            tcp_stream::connect("slow.test", 1)),
-                               how));
+                auto late = group.spawn(outcome_of(
+                    with_timeout(std::chrono::milliseconds(1), tcp_stream::connect("slow.test", 1)),
+                    how));
                 co_await lookup.begun(2);
                 connect.cancel();
                 co_await sleep_until(std::chrono::steady_clock::now() +
@@ -280,3 +285,5 @@ TEST_CASE("connecting by name is cancelled, and runs out of time, like any opera
         }
     });
 }
+
+}  // namespace rondo::test

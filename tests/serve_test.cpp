@@ -23,8 +23,7 @@
 #include "net_support.hpp"
 #include "support.hpp"
 
-using namespace rondo;
-using namespace rondo::test;
+namespace rondo::test {
 
 namespace {
 
@@ -83,7 +82,7 @@ bool accepts_connections(const endpoint& where) {
     return yes;
 }
 
-/// A server that runs out of descriptors; tells what went wrong. For a child process, whose limit it lowers.
+/// A server that runs out of descriptors; tells what went wrong. Lowers the process's limit.
 task<std::string> short_of_descriptors() {
     std::string verdict;
     const auto expect = [&](bool holds, const char* otherwise) {
@@ -413,8 +412,7 @@ TEST_CASE("connections that ended leave nothing behind while the server goes on"
             const endpoint here = listener.local_endpoint();
             reported heard;
             task_group group;
-            group.spawn(
-                serve(std::move(listener), echo, serve_options{.on_error = heard.hook()}));
+            group.spawn(serve(std::move(listener), echo, serve_options{.on_error = heard.hook()}));
             co_await settle();
             const std::size_t before = open_descriptors();
             for (int i = 0; i < 1'000; ++i) {
@@ -432,3 +430,5 @@ TEST_CASE("connections that ended leave nothing behind while the server goes on"
         });
     });
 }
+
+}  // namespace rondo::test

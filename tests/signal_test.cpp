@@ -22,8 +22,7 @@
 #include "net_support.hpp"
 #include "support.hpp"
 
-using namespace rondo;
-using namespace rondo::test;
+namespace rondo::test {
 
 namespace {
 
@@ -34,7 +33,7 @@ class counting_handler {
 public:
     explicit counting_handler(int number) : number_(number) {
         handled = 0;
-        struct sigaction mine {};
+        struct sigaction mine{};
         mine.sa_handler = [](int) { handled = handled + 1; };
         REQUIRE(::sigaction(number, &mine, &before_) == 0);
     }
@@ -44,7 +43,7 @@ public:
 
 private:
     int number_;
-    struct sigaction before_ {};
+    struct sigaction before_{};
 };
 
 void send_to_process(int number) { REQUIRE(::kill(::getpid(), number) == 0); }
@@ -61,8 +60,8 @@ TEST_CASE("wait_signal completes with the signal that came, and the others are l
             for (const int number : {SIGUSR1, SIGTERM, SIGINT, SIGRTMIN, SIGRTMAX}) {
                 CAPTURE(number);
                 task_group group;
-                auto waiter = group.spawn(
-                    waited({SIGUSR1, SIGTERM, SIGINT, int(SIGRTMIN), int(SIGRTMAX)}));
+                auto waiter =
+                    group.spawn(waited({SIGUSR1, SIGTERM, SIGINT, int(SIGRTMIN), int(SIGRTMAX)}));
                 co_await settle();
                 CHECK_FALSE(waiter.done());
                 send_to_process(number);
@@ -196,11 +195,10 @@ TEST_CASE("wait_signal is cancelled before, during and after, and leaves no desc
 
 TEST_CASE("what is no signal, or cannot be caught, is refused by its number") {
     for (const int number : {0, -1, 65, 1'000'000, SIGKILL, SIGSTOP}) {
-        CHECK_THROWS_WITH_AS(signal_set{number},
-                             ("wait_signal: " + std::to_string(number) +
-                              " is no signal that can be caught")
-                                 .c_str(),
-                             std::invalid_argument);
+        CHECK_THROWS_WITH_AS(
+            signal_set{number},
+            ("wait_signal: " + std::to_string(number) + " is no signal that can be caught").c_str(),
+            std::invalid_argument);
     }
     CHECK_THROWS_AS((signal_set{SIGINT, SIGKILL}), std::invalid_argument);
     const signal_set both{SIGINT, SIGTERM};
@@ -292,3 +290,5 @@ TEST_CASE("sixty-four tasks may wait for signals; one more is an error") {
         });
     });
 }
+
+}  // namespace rondo::test

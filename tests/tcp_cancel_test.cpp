@@ -1,4 +1,4 @@
-// Each operation of TCP ended early, at every moment: by cancellation, by the end of its group, by close().
+// Each operation of TCP ended early, at every moment: by cancellation and by the end of its group.
 
 #include <rondo/net/tcp.hpp>
 
@@ -18,14 +18,13 @@
 #include "net_support.hpp"
 #include "support.hpp"
 
-using namespace rondo;
-using namespace rondo::test;
+namespace rondo::test {
 
 namespace {
 
 constexpr auto cancelled = std::errc::operation_canceled;
 
-/// A listener that answers nobody any more: its backlog is full, so that a connect to it stays pending.
+/// A listener that answers nobody any more: its backlog is full, and a connect stays pending.
 class full_listener {
 public:
     full_listener() {
@@ -103,7 +102,8 @@ TEST_CASE("a read cancelled at any moment loses nothing: what came is given, the
     });
 }
 
-TEST_CASE("a read whose data the reactor already has gives the data, though cancelled before it ran") {
+TEST_CASE(
+    "a read whose data the reactor already has gives the data, though cancelled before it ran") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
             auto listener = tcp_listener::bind(any_port());
@@ -140,7 +140,8 @@ TEST_CASE("read_exactly is cancelled at any moment, and whole if it is given") {
                     co_await client.write_all("one");
                     std::string space(6, '\0');
                     task_group group;
-                    auto reader = group.spawn(outcome_of(server.read_exactly(bytes_of(space)), how));
+                    auto reader =
+                        group.spawn(outcome_of(server.read_exactly(bytes_of(space)), how));
                     if (moment > 0) co_await yield();
                     REQUIRE(::send(client.native_handle(), "two", 3, 0) == 3);
                     co_await yield_times(moment - 1);
@@ -194,7 +195,8 @@ TEST_CASE("an accept cancelled at any moment loses no connection, and no descrip
     });
 }
 
-TEST_CASE("on a non-blocking socket a cancellation is a cancellation, not EAGAIN, whenever it comes") {
+TEST_CASE(
+    "on a non-blocking socket a cancellation is a cancellation, not EAGAIN, whenever it comes") {
     on_each_reactor_kind([](auto run) {
         for (const int moment : moments) {
             CAPTURE(moment);
@@ -236,7 +238,8 @@ TEST_CASE("a pending accept of which the result is not wanted any more closes th
                 co_await group.join();
                 peer.close();
                 // Nobody may be left in the backlog for the next round.
-                auto rest = co_await as_result(with_timeout(std::chrono::seconds(0), listener.accept()));
+                auto rest =
+                    co_await as_result(with_timeout(std::chrono::seconds(0), listener.accept()));
                 CHECK_FALSE(rest);
                 pollfd ready{listener.native_handle(), POLLIN, 0};
                 if (::poll(&ready, 1, 0) == 1) co_await listener.accept();
@@ -257,8 +260,8 @@ TEST_CASE("a connect cancelled at any moment gives a connection or closes its so
                 for (const int moment : moments) {
                     CAPTURE(moment);
                     task_group group;
-                    auto connect =
-                        group.spawn(outcome_of(tcp_stream::connect(listener.local_endpoint()), how));
+                    auto connect = group.spawn(
+                        outcome_of(tcp_stream::connect(listener.local_endpoint()), how));
                     co_await yield_times(moment);
                     connect.cancel();
                     auto client = co_await connect;
@@ -324,8 +327,8 @@ TEST_CASE("a write cancelled at any moment ends, and write_some tells how much i
                     std::string sent;
                     // Fills the connection, so that one more write must wait.
                     for (;;) {
-                        const ssize_t put = ::send(client.native_handle(), text.data(),
-                                                   text.size(), MSG_DONTWAIT);
+                        const ssize_t put =
+                            ::send(client.native_handle(), text.data(), text.size(), MSG_DONTWAIT);
                         if (put <= 0) break;
                         sent += text.substr(0, static_cast<std::size_t>(put));
                     }
@@ -412,7 +415,8 @@ TEST_CASE("a group torn down takes all its pending operations with it") {
             std::vector<task_handle<result<tcp_stream>>> streams;
             streams.push_back(group.spawn(outcome_of(listener.accept(), form::as_result)));
             streams.push_back(group.spawn(outcome_of(listener.accept(), form::throwing)));
-            streams.push_back(group.spawn(outcome_of(tcp_stream::connect(full.where()), form::throwing)));
+            streams.push_back(
+                group.spawn(outcome_of(tcp_stream::connect(full.where()), form::throwing)));
             auto read = group.spawn(outcome_of(client.read_some(bytes_of(space)), form::throwing));
             auto write = group.spawn(outcome_of(client.write_all(text), form::throwing));
             co_await settle();
@@ -461,3 +465,5 @@ TEST_CASE("an await in a cancelled task starts nothing: level-triggered") {
         });
     });
 }
+
+}  // namespace rondo::test

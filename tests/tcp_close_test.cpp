@@ -15,8 +15,7 @@
 #include "net_support.hpp"
 #include "support.hpp"
 
-using namespace rondo;
-using namespace rondo::test;
+namespace rondo::test {
 
 namespace {
 
@@ -92,8 +91,8 @@ TEST_CASE("every operation on a closed stream or listener fails at once with bad
                 CHECK(some.error() == bad_descriptor);
                 const auto exactly = co_await outcome_of(client.read_exactly(bytes_of(space)), how);
                 CHECK(exactly.error() == bad_descriptor);
-                const auto put = co_await outcome_of(
-                    client.write_some(bytes_of(std::string_view("text"))), how);
+                const auto put =
+                    co_await outcome_of(client.write_some(bytes_of(std::string_view("text"))), how);
                 CHECK(put.error() == bad_descriptor);
                 const auto all = co_await outcome_of(client.write_all("text"), how);
                 CHECK(all.error() == bad_descriptor);
@@ -183,7 +182,7 @@ TEST_CASE("a descriptor's number may come back at once, with nothing left of its
                 task_group group;
                 auto reader =
                     group.spawn(outcome_of(stream.read_some(bytes_of(space)), form::as_result));
-                // Of three rounds one closes under a read that the kernel has, one under a read that is only
+                // One round closes under a read that the kernel has, one under a read that is only
                 // queued, and one after data: the reactors remember each differently.
                 if (round % 3 == 0) co_await settle();
                 if (round % 3 == 1) co_await yield();
@@ -266,3 +265,5 @@ TEST_CASE("a run leaves no descriptor behind, not even of what was pending at it
         CHECK(open_descriptors() == before);
     });
 }
+
+}  // namespace rondo::test

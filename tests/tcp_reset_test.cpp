@@ -14,8 +14,7 @@
 #include "net_support.hpp"
 #include "support.hpp"
 
-using namespace rondo;
-using namespace rondo::test;
+namespace rondo::test {
 
 namespace {
 
@@ -118,12 +117,11 @@ TEST_CASE("a reset during a write ends it with an error, in each way of writing"
                     auto stream = co_await listener.accept();
                     task_group group;
                     auto writer =
-                        gathered
-                            ? group.spawn(outcome_of(
-                                  stream.write_all(
-                                      std::span<const std::span<const std::byte>>(buffers)),
-                                  how))
-                            : group.spawn(outcome_of(stream.write_all(text), how));
+                        gathered ? group.spawn(outcome_of(
+                                       stream.write_all(
+                                           std::span<const std::span<const std::byte>>(buffers)),
+                                       how))
+                                 : group.spawn(outcome_of(stream.write_all(text), how));
                     co_await settle();
                     CHECK_FALSE(writer.done());
                     peer.reset();
@@ -237,12 +235,14 @@ TEST_CASE("shutting down the write side of a connection that is gone is an error
             auto stream = co_await listener.accept();
             const std::string name = stream.remote_endpoint().to_string();
             peer.reset();
-            CHECK_THROWS_WITH_AS(stream.shutdown_write(),
-                                 ("shut down the connection to " + name +
-                                  ": Transport endpoint is not connected")
-                                     .c_str(),
-                                 std::system_error);
+            CHECK_THROWS_WITH_AS(
+                stream.shutdown_write(),
+                ("shut down the connection to " + name + ": Transport endpoint is not connected")
+                    .c_str(),
+                std::system_error);
             co_return;
         });
     });
 }
+
+}  // namespace rondo::test

@@ -91,29 +91,8 @@ public:
     template <rondo_promise Promise>
     bool await_suspend(std::coroutine_handle<Promise> waiter,
                        std::source_location where = std::source_location::current()) noexcept {
-        scheduler_core& core = *current_core;
-        if (core.current->should_stop()) {
-            cancel_wanted = true;
-            result = -ECANCELED;
-            return false;
-        }
-        if constexpr (requires(Derived& derived) { derived.begin(); }) {
-            result = static_cast<Derived&>(*this).begin();
-            if (result < 0) return false;
-        }
-        if (fd < 0) [[unlikely]] {
-            result = -EBADF;
-            return false;
-        }
-        block(*this, waiter.promise(), where);
-        if (core.io->submit(*this) == submission::pending) return true;
-        // Done on the spot. The task keeps its turn until its allowance for that is used up.
-        if (--core.immediate_left == 0) {
-            core.wake(*core.current);
-            return true;
-        }
-        core.current->flags &= ~scope_node::blocked;
-        return false;
+        return start(waiter.promise(), where) == submission::pending ||
+               !keeps_turn(waiter.promise(), where);
     }
 
     Value await_resume() {
@@ -138,6 +117,28 @@ public:
 protected:
     using operation::operation;
     ~io_operation() = default;
+
+private:
+    submission start(promise_base& waiter, std::source_location where) noexcept {
+        scheduler_core& core = *current_core;
+        if (core.current->should_stop()) {
+            cancel_wanted = true;
+            result = -ECANCELED;
+            return submission::finished;
+        }
+        if constexpr (requires(Derived& derived) { derived.begin(); }) {
+            result = static_cast<Derived&>(*this).begin();
+            if (result < 0) return submission::finished;
+        }
+        if (fd < 0) [[unlikely]] {
+            result = -EBADF;
+            return submission::finished;
+        }
+        block(*this, waiter, where);
+        const submission state = core.io->submit(*this);
+        if (state == submission::finished) core.current->flags &= ~scope_node::blocked;
+        return state;
+    }
 
     std::error_code error() noexcept {
         auto& self = static_cast<Derived&>(*this);

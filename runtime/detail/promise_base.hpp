@@ -9,29 +9,59 @@
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <memory>
+#include <new>
 #include <source_location>
 #include <utility>
 
 namespace rondo::detail {
 
-struct promise_base {
-    // The frame that awaits this one. A root frame (a spawned task's outermost) has none; there the
-    // low bit is set and the rest points to the suspension of whoever awaits its task_handle, or is
-    // null.
-    std::uintptr_t continuation = 0;
+class promise_base {
+public:
+    promise_base() noexcept : where{} {}
+    promise_base(const promise_base&) = delete;
+    promise_base& operator=(const promise_base&) = delete;
 
-    // The await this frame is stopped at, or stopped at last; of a frame that has not started,
-    // where it was spawned. Awaiters take it as the default argument of await_suspend, which names
-    // the place of the co_await. (A promise's await_transform could see it too, but makes g++ 12
-    // copy every awaiter.)
-    std::source_location where;
+    // Which frame awaits this one, and how this one stands, in the low bits. A root frame (a
+    // spawned task's outermost) has no such frame; its pointer is to the suspension of whoever
+    // awaits its task_handle, or null.
+    enum : std::uintptr_t { root = 1, failed = 2, has_value = 4, all_bits = 7 };
 
-    static constexpr std::uintptr_t root = 1;
-
-    bool is_root() const noexcept { return (continuation & root) != 0; }
+    bool was_started() const noexcept { return link_ != 0; }
     promise_base* parent() const noexcept {
-        return is_root() ? nullptr : reinterpret_cast<promise_base*>(continuation);
+        return is(root) ? nullptr : reinterpret_cast<promise_base*>(link_ & ~all_bits);
     }
+    void set_parent(promise_base& parent) noexcept {
+        link_ = reinterpret_cast<std::uintptr_t>(&parent);
+    }
+
+    template <class Waiter>
+    Waiter* root_waiter() const noexcept {
+        return reinterpret_cast<Waiter*>(link_ & ~all_bits);
+    }
+    void set_root(void* waiter = nullptr) noexcept {
+        link_ = reinterpret_cast<std::uintptr_t>(waiter) | root;
+    }
+
+    bool is(std::uintptr_t bit) const noexcept { return (link_ & bit) != 0; }
+    void mark(std::uintptr_t bit) noexcept { link_ |= bit; }
+
+    /// Ends with the exception that is being handled.
+    void fail() noexcept {
+        ::new (static_cast<void*>(&error)) std::exception_ptr(std::current_exception());
+        mark(failed);
+    }
+    std::exception_ptr* failure() noexcept { return is(failed) ? &error : nullptr; }
+
+    union {
+        // The await this frame is stopped at, or stopped at last; of a frame that has not started,
+        // where it was spawned. Awaiters take it as the default argument of await_suspend, which
+        // names the place of the co_await. (A promise's await_transform could see it too, but makes
+        // g++ 12 copy every awaiter.)
+        std::source_location where;
+        std::exception_ptr error;  // once it has failed
+    };
 
     static void* operator new(std::size_t size) {
         scheduler_core* core = current_core;
@@ -48,7 +78,12 @@ struct promise_base {
     }
 
 protected:
-    ~promise_base() = default;
+    ~promise_base() {
+        if (is(failed)) std::destroy_at(&error);
+    }
+
+private:
+    std::uintptr_t link_ = 0;
 };
 
 template <class Promise>
@@ -89,6 +124,17 @@ inline void block(suspension& reason, promise_base& promise, std::source_locatio
     task.leaf = &promise;
     task.waiting_on = &reason;
     task.flags |= scope_node::blocked;
+}
+
+/// Whether the running task, whose await at `promise` is done on the spot, goes on with its turn.
+/// If not, its allowance is used up and it was put at the end of the ready queue.
+inline bool keeps_turn(promise_base& promise, std::source_location where) noexcept {
+    scheduler_core& core = *current_core;
+    if (--core.immediate_left != 0) return true;
+    promise.where = where;
+    core.current->leaf = &promise;
+    core.ready.push(*core.current);
+    return false;
 }
 
 }  // namespace rondo::detail

@@ -11,7 +11,7 @@
 
 namespace rondo::detail {
 
-struct promise_base;
+class promise_base;
 struct scheduler_core;
 struct task_state;
 
