@@ -60,9 +60,7 @@ load_options parse(int argc, char** argv) {
     load_options options;
     CLI::App app{"Closed-loop load for an echo server"};
     app.add_option("--host", options.host, "server address")->capture_default_str();
-    app.add_option("--port", options.port, "server port")
-        ->required()
-        ->check(CLI::Range(1, 65535));
+    app.add_option("--port", options.port, "server port")->required()->check(CLI::Range(1, 65535));
     app.add_option("--connections", options.connections, "open at the same time")
         ->check(CLI::Range(1, 100'000))
         ->capture_default_str();
@@ -88,9 +86,7 @@ load_options parse(int argc, char** argv) {
     return options;
 }
 
-[[noreturn]] void fail(const std::string& what) {
-    throw std::runtime_error{what};
-}
+[[noreturn]] void fail(const std::string& what) { throw std::runtime_error{what}; }
 
 /// A connected non-blocking socket; throws when the server does not take it within connect_limit.
 int connect_to(const addrinfo& address, const std::string& where) {
@@ -152,8 +148,7 @@ std::unique_ptr<bench::load_engine> make_engine(const load_options& options) {
 
 class load {
 public:
-    explicit load(const load_options& options)
-        : options_(options), engine_(make_engine(options)) {
+    explicit load(const load_options& options) : options_(options), engine_(make_engine(options)) {
         connect_all();
     }
 
@@ -177,9 +172,9 @@ public:
         report(wall, cpu_seconds(0) - own_cpu);
         if (options_.server_pid > 0) {
             const double used = cpu_seconds(options_.server_pid) - server_cpu;
-            std::printf(" server_cpu_percent=%.1f server_us_per_request=%.3f", 100 * used / wall,
-                        1e6 * used / static_cast<double>(std::max<std::uint64_t>(
-                                         latencies_.count(), 1)));
+            std::printf(
+                " server_cpu_percent=%.1f server_us_per_request=%.3f", 100 * used / wall,
+                1e6 * used / static_cast<double>(std::max<std::uint64_t>(latencies_.count(), 1)));
         }
         std::printf("\n");
     }
@@ -190,8 +185,7 @@ private:
         addrinfo hints{};
         hints.ai_socktype = SOCK_STREAM;
         addrinfo* found = nullptr;
-        const int error =
-            getaddrinfo(options_.host.c_str(), options_.port.c_str(), &hints, &found);
+        const int error = getaddrinfo(options_.host.c_str(), options_.port.c_str(), &hints, &found);
         if (error != 0) {
             fail("resolve " + where + ": " + gai_strerror(error));
         }
@@ -204,9 +198,8 @@ private:
 
     void report(double wall, double own_cpu) const {
         const double cpu_percent = 100 * own_cpu / wall;
-        const auto silent = std::count_if(clients_.begin(), clients_.end(), [](const auto& each) {
-            return !each->answered_once();
-        });
+        const auto silent = std::count_if(clients_.begin(), clients_.end(),
+                                          [](const auto& each) { return !each->answered_once(); });
         if (silent > 0) {
             fail(std::to_string(silent) + " of " + std::to_string(clients_.size()) +
                  " connections got no answer");
@@ -214,12 +207,12 @@ private:
         const auto microseconds = [](std::chrono::nanoseconds time) {
             return static_cast<double>(time.count()) / 1e3;
         };
-        std::printf("requests_per_second=%.0f p50_us=%.1f p99_us=%.1f max_us=%.1f cpu_percent=%.1f "
-                    "engine=%s connections=%u bytes=%zu seconds=%.2f",
-                    static_cast<double>(latencies_.count()) / wall,
-                    microseconds(latencies_.quantile(0.50)),
-                    microseconds(latencies_.quantile(0.99)), microseconds(latencies_.maximum()),
-                    cpu_percent, engine_->name(), options_.connections, options_.bytes, wall);
+        std::printf(
+            "requests_per_second=%.0f p50_us=%.1f p99_us=%.1f max_us=%.1f cpu_percent=%.1f "
+            "engine=%s connections=%u bytes=%zu seconds=%.2f",
+            static_cast<double>(latencies_.count()) / wall, microseconds(latencies_.quantile(0.50)),
+            microseconds(latencies_.quantile(0.99)), microseconds(latencies_.maximum()),
+            cpu_percent, engine_->name(), options_.connections, options_.bytes, wall);
         if (cpu_percent > busy_percent) {
             std::fprintf(stderr,
                          "echo_load: warning: used %.0f %% of its own core: the server may not be "

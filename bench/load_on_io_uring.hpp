@@ -96,8 +96,7 @@ private:
         make_room(2);
         const auto data = client.unsent();
         io_uring_sqe* send = io_uring_get_sqe(&ring_);
-        io_uring_prep_send(send, client.fd(), data.data(), data.size(),
-                           MSG_WAITALL | MSG_NOSIGNAL);
+        io_uring_prep_send(send, client.fd(), data.data(), data.size(), MSG_WAITALL | MSG_NOSIGNAL);
         io_uring_sqe_set_flags(send, IOSQE_CQE_SKIP_SUCCESS | (link_ ? IOSQE_IO_LINK : 0U));
         io_uring_sqe_set_data64(send, reinterpret_cast<std::uint64_t>(&client) | send_bit);
         client.sent(data.size());

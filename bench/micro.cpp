@@ -48,24 +48,14 @@ void* allocate(std::size_t size, std::size_t alignment) {
 }  // namespace
 
 // The array and nothrow forms of the standard library call these.
-void* operator new(std::size_t size) {
-    return allocate(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__);
-}
+void* operator new(std::size_t size) { return allocate(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
 void* operator new(std::size_t size, std::align_val_t alignment) {
     return allocate(size, static_cast<std::size_t>(alignment));
 }
-void operator delete(void* memory) noexcept {
-    std::free(memory);
-}
-void operator delete(void* memory, std::size_t) noexcept {
-    std::free(memory);
-}
-void operator delete(void* memory, std::align_val_t) noexcept {
-    std::free(memory);
-}
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
-    std::free(memory);
-}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -109,13 +99,9 @@ void measure(const char* name, task<double> (*body)(std::size_t), std::size_t op
 
 // --- tasks ---------------------------------------------------------------------------------------
 
-task<std::size_t> give(std::size_t value) {
-    co_return value;
-}
+task<std::size_t> give(std::size_t value) { co_return value; }
 
-task<> nothing() {
-    co_return;
-}
+task<> nothing() { co_return; }
 
 task<double> await_at_once(std::size_t operations) {
     std::size_t sum = 0;
@@ -230,9 +216,7 @@ memory_use memory_now() {
             static_cast<double>(heap.uordblks + heap.hblkhd)};
 }
 
-task<> sleep_an_hour() {
-    co_await rondo::sleep_for(std::chrono::hours{1});
-}
+task<> sleep_an_hour() { co_await rondo::sleep_for(std::chrono::hours{1}); }
 
 task<memory_use> sleepers(std::size_t count) {
     rondo::task_group group;

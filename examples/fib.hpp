@@ -67,19 +67,19 @@ inline std::string printable(std::string_view text) {
 /// newline, that begins `error: ` and is printable ASCII whatever the client sent.
 inline fib_request parse_request(std::string_view line, unsigned max_n) {
     constexpr std::string_view blank = " \t\r\n";
-    const std::string wanted = ": n must be 1 to " + std::to_string(max_n);
+    const auto wanted = [max_n] { return ": n must be 1 to " + std::to_string(max_n); };
 
     const auto first = line.find_first_not_of(blank);
-    if (first == std::string_view::npos) return "error: empty request" + wanted;
+    if (first == std::string_view::npos) return "error: empty request" + wanted();
     const std::string_view text = line.substr(first, line.find_last_not_of(blank) - first + 1);
 
     const bool negative = text.front() == '-' && fib_detail::all_digits(text.substr(1));
     if (!negative && !fib_detail::all_digits(text))
-        return "error: \"" + fib_detail::printable(text) + "\" is not a decimal number" + wanted;
+        return "error: \"" + fib_detail::printable(text) + "\" is not a decimal number" + wanted();
 
     unsigned n = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
     if (error != std::errc{} || end != text.data() + text.size() || n < 1 || n > max_n)
-        return "error: " + fib_detail::printable(text) + " is out of range" + wanted;
+        return "error: " + fib_detail::printable(text) + " is out of range" + wanted();
     return n;
 }

@@ -52,12 +52,12 @@ public:
     std::coroutine_handle<> await_suspend(
         std::coroutine_handle<Promise> waiter,
         std::source_location where = std::source_location::current()) {
-        more_.emplace(reader_->template read_more<T>(take_, delimiter_, amount_));
-        return more_->operator co_await().await_suspend(waiter, where);
+        auto& more = more_.emplace(reader_->template read_more<T>(take_, delimiter_, amount_));
+        return more.operator co_await().await_suspend(waiter, where);
     }
     result<T> resume_result() {
         if (found_) return *std::move(found_);
-        return more_->operator co_await().await_resume();
+        return more_.value().operator co_await().await_resume();
     }
     T await_resume() {
         result<T> outcome = resume_result();

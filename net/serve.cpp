@@ -8,7 +8,9 @@
 
 namespace rondo::detail {
 
-void report_connection_error(const std::exception_ptr& error, const endpoint& peer) noexcept {
+namespace {
+
+void print(const std::exception_ptr& error, const endpoint& peer) noexcept {
     try {
         std::rethrow_exception(error);
     } catch (const std::exception& known) {
@@ -17,6 +19,19 @@ void report_connection_error(const std::exception_ptr& error, const endpoint& pe
     } catch (...) {
         std::fprintf(stderr, "rondo: connection of %s: unknown exception\n",
                      peer.to_string().c_str());
+    }
+}
+
+}  // namespace
+
+void report(const serve_options& options, const std::exception_ptr& error,
+            const endpoint& peer) noexcept {
+    if (!options.on_error) return print(error, peer);
+    try {
+        options.on_error(error, peer);
+    } catch (...) {
+        print(error, peer);
+        print(std::current_exception(), peer);
     }
 }
 

@@ -29,7 +29,9 @@ struct serve_options {
 
 namespace detail {
 
-void report_connection_error(const std::exception_ptr& error, const endpoint& peer) noexcept;
+/// Tells the hook, or standard error where there is none, or where the hook itself throws.
+void report(const serve_options& options, const std::exception_ptr& error,
+            const endpoint& peer) noexcept;
 
 /// Whether accept failed for want of something that will come back: descriptors or memory.
 bool is_shortage(const std::error_code& error) noexcept;
@@ -52,9 +54,8 @@ public:
             return count_.limit_ == 0 || count_.open_ < count_.limit_;
         }
         template <rondo_promise Promise>
-        bool await_suspend(
-            std::coroutine_handle<Promise> waiter,
-            std::source_location where = std::source_location::current()) noexcept {
+        bool await_suspend(std::coroutine_handle<Promise> waiter,
+                           std::source_location where = std::source_location::current()) noexcept {
             was_cancelled_ = current_core->current->should_stop();
             if (was_cancelled_) return false;
             block(*this, waiter.promise(), where);
@@ -99,11 +100,7 @@ task<> serve_connection(Handler& handler, tcp_stream peer, serve_state& state) {
     } catch (const operation_cancelled&) {
         // The server is being stopped.
     } catch (...) {
-        if (state.options.on_error) {
-            state.options.on_error(std::current_exception(), remote);
-        } else {
-            report_connection_error(std::current_exception(), remote);
-        }
+        report(state.options, std::current_exception(), remote);
     }
     state.connections.closed();
 }

@@ -1,6 +1,7 @@
 #include <rondo/net/tcp.hpp>
 
 #include <rondo/net/resolve.hpp>
+#include <rondo/runtime/detail/open_descriptor.hpp>
 #include <rondo/runtime/detail/reactor.hpp>
 
 #include <netinet/tcp.h>
@@ -83,8 +84,8 @@ tcp_listener tcp_listener::bind(const endpoint& local, const listen_options& opt
     };
     sockaddr_storage address{};
     const socklen_t size = local.to_sockaddr(address);
-    detail::socket_handle socket{
-        ::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP)};
+    detail::socket_handle socket{detail::open_descriptor(
+        [&] { return ::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP); })};
     const int fd = socket.get();
     check(fd >= 0);
     if (detail::current_core != nullptr) detail::current_core->io->opened(fd);

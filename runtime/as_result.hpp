@@ -30,6 +30,11 @@ concept gives_result = requires(Awaiter& awaiter) { awaiter.resume_result(); };
 template <class Awaiter>
 concept tells_cancellation = requires(Awaiter& awaiter) { awaiter.was_cancelled(); };
 
+template <class T>
+inline constexpr bool is_result = false;
+template <class T>
+inline constexpr bool is_result<result<T>> = true;
+
 template <class Awaitable>
 class [[nodiscard]] result_awaitable {
 public:
@@ -126,12 +131,13 @@ private:
 /// Awaits `awaitable` and gives its value or its error code as a result<T>. The library's own
 /// operations throw nothing on that path. A task's std::system_error and its cancellation become
 /// codes; any other exception that leaves a task cannot be a code and is thrown on.
-template <class Awaitable>
-auto as_result(Awaitable awaitable) {
+template <detail::awaitable Awaitable>
+auto as_result(Awaitable&& awaitable) {
     if constexpr (requires { std::move(awaitable).into_result(); }) {
         return std::move(awaitable).into_result();
     } else {
-        return detail::result_awaitable<Awaitable>{std::move(awaitable)};
+        return detail::result_awaitable<detail::held_t<Awaitable>>{
+            detail::hold(std::forward<Awaitable>(awaitable))};
     }
 }
 

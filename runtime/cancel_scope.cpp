@@ -104,11 +104,13 @@ scope_entry::scope_entry(cancel_scope& scope, std::chrono::nanoseconds grace) no
 
 scope_entry::~scope_entry() {
     if (scope_.first_child != nullptr) {
+        if ((scope_.first_child->flags & detail::scope_node::is_group) == 0) {
+            detail::misuse("a scope is left before one that was entered inside it");
+        }
         const auto& group = static_cast<const task_group&>(*scope_.first_child);
         detail::misuse("a task_group outlives the scope that it was made in; it was made here",
                        group.where_);
     }
-    detail::current_core->timers.cancel(scope_.deadline_);
     detail::leave_scope(scope_);
     scope_.detach();
 }

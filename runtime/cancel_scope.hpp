@@ -33,6 +33,9 @@ public:
     cancel_scope() noexcept = default;
     cancel_scope(const cancel_scope&) = delete;
     cancel_scope& operator=(const cancel_scope&) = delete;
+    ~cancel_scope() {
+        if (deadline_.armed()) detail::current_core->timers.cancel(deadline_);
+    }
 
     /// Cancels everything inside, now and from now on. Returns at once; nothing is resumed from in
     /// here.

@@ -59,7 +59,7 @@ namespace detail {
 
 class task_dump {
 public:
-    explicit task_dump(std::FILE* out) noexcept : out_(out) {}
+    task_dump(std::FILE* out, std::source_location here) noexcept : out_(out), here_(here) {}
 
     void write_children(const scope_node& parent, int depth) {
         // The newest child is the first; a reader expects the oldest.
@@ -102,24 +102,30 @@ private:
             std::fputs("ready", out_);
         }
         std::fputs(task.should_stop() ? ", cancelled\n" : "\n", out_);
+        // Which frame of the running task runs is known to nobody; it is the one that asks.
+        if (&task == current_core->current) return write_place(here_, depth);
         for (const promise_base* frame = task.leaf; frame != nullptr; frame = frame->parent()) {
-            indent(out_, depth + 2);
-            const std::string_view name = function_name(frame->where.function_name());
-            std::fprintf(out_, "%s:%u %.*s\n", frame->where.file_name(),
-                         static_cast<unsigned>(frame->where.line()), static_cast<int>(name.size()),
-                         name.data());
+            write_place(frame->where, depth);
         }
     }
 
+    void write_place(const std::source_location& place, int depth) {
+        indent(out_, depth + 2);
+        const std::string_view name = function_name(place.function_name());
+        std::fprintf(out_, "%s:%u %.*s\n", place.file_name(), static_cast<unsigned>(place.line()),
+                     static_cast<int>(name.size()), name.data());
+    }
+
     std::FILE* out_;
+    std::source_location here_;
 };
 
 }  // namespace detail
 
-void dump_tasks(std::FILE* out) {
+void dump_tasks(std::FILE* out, std::source_location where) {
     if (detail::current_core == nullptr) return;
     // The main task hangs below its group, which is not shown.
-    detail::task_dump{out}.write_children(*detail::current_core->root.first_child, 0);
+    detail::task_dump{out, where}.write_children(*detail::current_core->root.first_child, 0);
     std::fflush(out);
 }
 

@@ -11,6 +11,7 @@
 //             examples/chat_server.cpp:40 talk
 
 #include <cstdio>
+#include <source_location>
 
 namespace rondo {
 
@@ -18,6 +19,6 @@ namespace rondo {
 /// waits for and its asynchronous stack, innermost frame first: the line of the await it is stopped
 /// at and the function's name. Works in release builds and in the middle of anything; costs nothing
 /// until it is called. Nothing is written where no scheduler runs.
-void dump_tasks(std::FILE* out);
+void dump_tasks(std::FILE* out, std::source_location where = std::source_location::current());
 
 }  // namespace rondo

@@ -1,5 +1,6 @@
 #include <rondo/runtime/poll_fd.hpp>
 
+#include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
 
@@ -7,6 +8,8 @@
 #include <string>
 
 namespace rondo::detail {
+
+int poll_operation::begin() const noexcept { return ::fcntl(fd, F_GETFD) < 0 ? -errno : 0; }
 
 void poll_operation::prepare(io_uring_sqe& sqe) noexcept {
     io_uring_prep_poll_add(&sqe, fd, static_cast<unsigned short>(events_));

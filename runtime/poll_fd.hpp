@@ -19,6 +19,7 @@ public:
         fd_is_foreign = true;
     }
 
+    int begin() const noexcept;
     void prepare(io_uring_sqe& sqe) noexcept override;
     int attempt() noexcept override;
     void describe(std::FILE* out) const override;

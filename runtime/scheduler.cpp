@@ -55,8 +55,9 @@ void scheduler::run_until_ended(const std::size_t& tasks) noexcept {
         if (tasks == 0) return;
         if (core_.inbox.load(std::memory_order_relaxed) != nullptr) take_messages();
         if (!core_.timers.empty()) fire_timers();
-        if (!core_.ready.empty()) {
+        if (!core_.ready.empty() || !core_.next_turn.empty()) {
             reactor_->wait(detail::reactor::no_wait);
+            core_.ready.append(core_.next_turn);
             continue;
         }
         if (!core_.settlers.empty()) {

@@ -21,14 +21,15 @@ class local_run;
 }
 
 /// Fairness, stated: tasks run in the order in which they became ready. At most `turn_tasks` of
-/// them run before the scheduler looks at the timers, the kernel and other threads' messages again;
-/// and a task whose operations all complete on the spot (epoll tries before it waits) completes at
-/// most `immediate_operations` of them before it goes to the back of the queue. So a task that
-/// always finds its socket ready delays nobody by more than turn_tasks x immediate_operations
-/// operations.
+/// them run before the scheduler looks at the timers, the kernel and other threads' messages again.
+/// A task whose awaits all complete on the spot (epoll tries before it waits) completes at most
+/// `immediate_operations` of them; then it waits until the scheduler has looked and everybody else
+/// who is ready by then has had a turn. So a task that always finds its socket ready delays a timer
+/// or another socket by no more than `immediate_operations` operations of its own, and by no more
+/// than turn_tasks x immediate_operations of all tasks together.
 class scheduler {
 public:
-    static constexpr unsigned turn_tasks = 128;
+    static constexpr unsigned turn_tasks = 64;
     static constexpr unsigned immediate_operations = 16;
 
     scheduler(const scheduler&) = delete;

@@ -1,5 +1,6 @@
 #include <rondo/runtime/signal.hpp>
 
+#include <rondo/runtime/detail/open_descriptor.hpp>
 #include <rondo/runtime/poll_fd.hpp>
 
 #include <poll.h>
@@ -16,6 +17,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <utility>
 
 namespace rondo {
 
@@ -59,7 +61,7 @@ void on_signal(int signal) {
 class subscription {
 public:
     explicit subscription(signal_set wanted) : wanted_(wanted) {
-        fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        fd_ = detail::open_descriptor([] { return ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); });
         if (fd_ < 0)
             throw std::system_error(errno, std::system_category(), "eventfd for wait_signal");
         const std::lock_guard lock(signals.changing);
@@ -117,7 +119,9 @@ private:
 }  // namespace
 
 void signal_set::add(int number) {
-    if (number < 1 || number > signal_count || number == SIGKILL || number == SIGSTOP) {
+    // The C library keeps the numbers between the classic signals and SIGRTMIN for itself.
+    const bool reserved = number > 31 && number < SIGRTMIN;
+    if (number < 1 || number > signal_count || number == SIGKILL || number == SIGSTOP || reserved) {
         throw std::invalid_argument("wait_signal: " + std::to_string(number) +
                                     " is no signal that can be caught");
     }

@@ -35,7 +35,7 @@ private:
     std::uint64_t bits_ = 0;
 };
 
-/// Completes with the number of the first of `signals` that the process gets from this call on.
+/// Completes with the number of the first of `signals` that the process gets from the await on.
 /// Until it completes they have no other effect on the process; then what held before holds again,
 /// so that a second Ctrl-C, say, ends a program that takes too long to stop. Several tasks may wait
 /// for the same signal, on any thread: each hears of it.

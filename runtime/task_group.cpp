@@ -89,20 +89,24 @@ task_group::~task_group() {
     detach();
 }
 
-detail::task_state& task_group::start(detail::promise_base& root, std::source_location where) {
+detail::task_state& task_group::new_task() {
+    return *::new (detail::current_core->frames.allocate(sizeof(detail::task_state)))
+        detail::task_state;
+}
+
+void task_group::start(detail::task_state& task, detail::promise_base& root,
+                       std::source_location where) noexcept {
     detail::scheduler_core& core = *detail::current_core;
-    auto* task = ::new (core.frames.allocate(sizeof(detail::task_state))) detail::task_state;
     root.set_root();
     root.where = where;
-    task->flags = is_task | has_handle;
-    task->id = ++core.last_task_id;
-    task->leaf = &root;
-    task->innermost = task;
-    task->attach(*this);
+    task.flags = is_task | has_handle;
+    task.id = ++core.last_task_id;
+    task.leaf = &root;
+    task.innermost = &task;
+    task.attach(*this);
     ++running_;
     joined_ = false;
-    core.ready.push(*task);
-    return *task;
+    core.ready.push(task);
 }
 
 void task_group::fail(std::exception_ptr error) noexcept {
@@ -140,9 +144,11 @@ bool task_group::join_awaiter::was_cancelled() noexcept {
 }
 
 void task_group::join_awaiter::cancel() noexcept {
-    // The tasks end first; the last of them wakes this one.
+    // The tasks end first; the last of them wakes this one. Where what was cancelled lies above the
+    // group, the walk that came here comes to the group as well: no recursion along chains of
+    // groups.
     was_cancelled_ = true;
-    group_.cancel();
+    if (!group_.parent->is_cancelled()) group_.cancel();
 }
 
 void task_group::join_awaiter::describe(std::FILE* out) const {

@@ -51,6 +51,15 @@ private:
 
 void drop_handle(task_state& task) noexcept;
 
+template <class Awaitable>
+auto as_task(Awaitable work) -> task<await_result_t<Awaitable>> {
+    co_return co_await std::move(work);
+}
+template <class T>
+task<T> as_task(task<T> work) noexcept {
+    return work;
+}
+
 class task_dump;
 class local_run;
 class group_body;
@@ -58,7 +67,8 @@ class group_body;
 }  // namespace detail
 
 /// The result of a spawned task, and a way to cancel that task alone. Dropping the handle changes
-/// nothing for the task. Destroy it on the scheduler that it came from.
+/// nothing for the task; keeping it keeps the finished task's outermost frame, for the result, and
+/// the parameters of that frame with it. Destroy it on the scheduler that it came from.
 template <class T>
 class task_handle {
 public:
@@ -144,9 +154,17 @@ public:
     template <class T>
     task_handle<T> spawn(task<T> work,
                          std::source_location where = std::source_location::current()) {
-        auto frame = work.release();
-        if (!frame) detail::misuse("a task is spawned that was moved from", where);
-        return task_handle<T>{frame, start(frame.promise(), where)};
+        if (!work) detail::misuse("a task is spawned that was moved from", where);
+        detail::task_state& task = new_task();
+        const auto frame = work.release();
+        start(task, frame.promise(), where);
+        return task_handle<T>{frame, task};
+    }
+
+    /// The same for any other awaitable.
+    template <detail::awaitable Awaitable>
+    auto spawn(Awaitable work, std::source_location where = std::source_location::current()) {
+        return spawn(detail::as_task(std::move(work)), where);
     }
 
     /// Runs f(args...), which returns a task. The callable and the arguments are kept until it has
@@ -189,7 +207,8 @@ public:
     };
 
     /// Completes when every task has ended; throws the first exception that one of them ended with.
-    /// The group may be used again afterwards; one that was cancelled or has failed stays cancelled.
+    /// The group may be used again afterwards; one that was cancelled or has failed stays
+    /// cancelled.
     /// Cancellation: cancels the group, waits for its tasks, then throws operation_cancelled.
     [[nodiscard]] join_awaiter join() noexcept { return join_awaiter{*this, false}; }
 
@@ -217,7 +236,9 @@ private:
         task_group& group_;
     };
 
-    detail::task_state& start(detail::promise_base& root, std::source_location where);
+    static detail::task_state& new_task();
+    void start(detail::task_state& task, detail::promise_base& root,
+               std::source_location where) noexcept;
     void child_ended(std::exception_ptr* error) noexcept;
     void fail(std::exception_ptr error) noexcept;
 
@@ -247,6 +268,17 @@ namespace detail {
 
 class group_body {
 public:
+    /// Calls start(), which spawns into the group. What it throws, the group's join will throw.
+    template <class Start>
+    static void attempt(task_group& group, Start start) noexcept {
+        try {
+            start();
+        } catch (...) {
+            group.fail(std::current_exception());
+            group.joined_ = false;
+        }
+    }
+
     template <class F>
     static auto run(F f, std::source_location where) -> std::invoke_result_t<F&, task_group&> {
         using value = typename std::invoke_result_t<F&, task_group&>::value_type;

@@ -39,7 +39,11 @@ private:
         scope_entry entry{scope};
         scope.set_deadline(deadline);
         try {
-            co_return co_await std::move(work);
+            if constexpr (is_result<await_result_t<Awaitable>>) {
+                co_return timed_out_or(co_await std::move(work), scope, entry);
+            } else {
+                co_return co_await std::move(work);
+            }
         } catch (const operation_cancelled&) {
             if (!scope.deadline_passed() || !entry.owns_cancellation()) throw;
         }
@@ -52,12 +56,18 @@ private:
         cancel_scope scope;
         scope_entry entry{scope};
         scope.set_deadline(deadline);
-        auto outcome = co_await as_result(std::move(work));
-        if (!outcome && outcome.error() == std::errc::operation_canceled &&
-            scope.deadline_passed() && entry.owns_cancellation()) {
-            co_return std::errc::timed_out;
+        co_return timed_out_or(co_await as_result(std::move(work)), scope, entry);
+    }
+
+    // A cancellation that is the scope's own, by its deadline, is reported as what it means.
+    template <class T>
+    static result<T> timed_out_or(result<T> outcome, const cancel_scope& scope,
+                                  const scope_entry& entry) {
+        if (outcome.error() == std::errc::operation_canceled && scope.deadline_passed() &&
+            entry.owns_cancellation()) {
+            return std::errc::timed_out;
         }
-        co_return outcome;
+        return outcome;
     }
 };
 
@@ -131,25 +141,29 @@ inline std::chrono::steady_clock::time_point as_time_point(std::int64_t ns) noex
 /// Cancellation from outside passes through as operation_cancelled: only the limit that ran out
 /// becomes an error.
 template <class Rep, class Period, class Awaitable>
-auto with_timeout(std::chrono::duration<Rep, Period> limit, Awaitable work) {
+    requires detail::awaitable<Awaitable>
+auto with_timeout(std::chrono::duration<Rep, Period> limit, Awaitable&& work) {
     const auto deadline = detail::as_time_point(detail::deadline_after(limit));
-    return detail::scoped_awaitable{std::move(work), detail::deadline_policy{deadline}};
+    return detail::scoped_awaitable{detail::hold(std::forward<Awaitable>(work)),
+                                    detail::deadline_policy{deadline}};
 }
 
 /// Awaits `work` out of reach of any cancellation from outside. Its own deadlines and groups work
 /// as ever.
 template <class Awaitable>
-auto shield(Awaitable work) {
-    return detail::scoped_awaitable{std::move(work),
+    requires detail::awaitable<Awaitable>
+auto shield(Awaitable&& work) {
+    return detail::scoped_awaitable{detail::hold(std::forward<Awaitable>(work)),
                                     detail::shield_policy{std::chrono::nanoseconds::max()}};
 }
 
 /// The same, for a limited time: once cancellation has come from outside, `work` has `grace` left
 /// to end by itself.
 template <class Awaitable, class Rep, class Period>
-auto shield(Awaitable work, std::chrono::duration<Rep, Period> grace) {
+    requires detail::awaitable<Awaitable>
+auto shield(Awaitable&& work, std::chrono::duration<Rep, Period> grace) {
     return detail::scoped_awaitable{
-        std::move(work),
+        detail::hold(std::forward<Awaitable>(work)),
         detail::shield_policy{std::chrono::nanoseconds{detail::saturated_ns(grace)}}};
 }
 

@@ -40,17 +40,6 @@ using alternative_t =
                        std::reference_wrapper<std::remove_reference_t<slot_t<Awaitable>>>,
                        slot_t<Awaitable>>;
 
-template <class Awaitable>
-auto as_task(Awaitable work) -> task<await_result_t<Awaitable>> {
-    if constexpr (is_task<Awaitable>) {
-        return work;
-    } else {
-        return [](Awaitable inner) -> task<await_result_t<Awaitable>> {
-            co_return co_await std::move(inner);
-        }(std::move(work));
-    }
-}
-
 template <class T>
 auto take_result(task_handle<T>& handle) -> result_or_monostate<T> {
     auto awaiter = handle.operator co_await();
@@ -81,7 +70,8 @@ auto run_race(std::index_sequence<Index...>, Awaitables... work)
     using variant = std::variant<alternative_t<Awaitables>...>;
     std::optional<variant> winner;
     task_group group;
-    (group.spawn(race<Index>(winner, group, std::move(work))), ...);
+    group_body::attempt(group,
+                        [&] { (group.spawn(race<Index>(winner, group, std::move(work))), ...); });
     std::exception_ptr cancelled;
     try {
         co_await group.join();
@@ -95,39 +85,57 @@ auto run_race(std::index_sequence<Index...>, Awaitables... work)
     co_return std::move(*winner);
 }
 
+template <class... Awaitables>
+auto run_all(Awaitables... work) -> task<std::tuple<slot_t<Awaitables>...>> {
+    task_group group;
+    std::optional<std::tuple<task_handle<await_result_t<Awaitables>>...>> handles;
+    group_body::attempt(group, [&] {
+        // Braces: they start in the order in which they are written.
+        handles.emplace(std::tuple<task_handle<await_result_t<Awaitables>>...>{
+            group.spawn(as_task(std::move(work)))...});
+    });
+    co_await group.join();
+    co_return std::apply(
+        [](auto&... handle) { return std::tuple<slot_t<Awaitables>...>{take_result(handle)...}; },
+        *handles);
+}
+
+template <class Awaitable>
+auto run_all(std::vector<Awaitable> work) -> task<std::vector<alternative_t<Awaitable>>> {
+    task_group group;
+    std::vector<task_handle<await_result_t<Awaitable>>> handles;
+    group_body::attempt(group, [&] {
+        handles.reserve(work.size());
+        for (Awaitable& one : work) handles.push_back(group.spawn(as_task(std::move(one))));
+    });
+    co_await group.join();
+    std::vector<alternative_t<Awaitable>> results;
+    results.reserve(handles.size());
+    for (auto& handle : handles) results.push_back(take_result(handle));
+    co_return results;
+}
+
 }  // namespace detail
 
 /// Runs all of them at the same time and gives their results as a tuple, std::monostate for void.
 /// The first exception cancels the others and is thrown once all have ended.
+/// They start in the order in which they are written.
 /// Cancellation: cancels all of them, waits, then throws operation_cancelled.
 template <detail::awaitable... Awaitables>
-auto when_all(Awaitables... work) -> task<std::tuple<detail::slot_t<Awaitables>...>> {
-    task_group group;
-    auto handles = std::make_tuple(group.spawn(detail::as_task(std::move(work)))...);
-    co_await group.join();
-    co_return std::apply(
-        [](auto&... handle) {
-            return std::tuple<detail::slot_t<Awaitables>...>{detail::take_result(handle)...};
-        },
-        handles);
+auto when_all(Awaitables&&... work) -> task<std::tuple<detail::slot_t<Awaitables>...>> {
+    return detail::run_all(detail::hold(std::forward<Awaitables>(work))...);
 }
 
 /// The same for a range of awaitables (moved from): their results in a vector, in the order of the
-/// range.
+/// range. Nothing starts before the whole range has been read.
 template <std::ranges::input_range Range>
     requires detail::awaitable<std::ranges::range_value_t<Range>>
 auto when_all(Range work)
     -> task<std::vector<detail::alternative_t<std::ranges::range_value_t<Range>>>> {
     using awaitable = std::ranges::range_value_t<Range>;
-    task_group group;
-    std::vector<task_handle<detail::await_result_t<awaitable>>> handles;
-    for (auto&& one : work)
-        handles.push_back(group.spawn(detail::as_task(awaitable(std::move(one)))));
-    co_await group.join();
-    std::vector<detail::alternative_t<awaitable>> results;
-    results.reserve(handles.size());
-    for (auto& handle : handles) results.push_back(detail::take_result(handle));
-    co_return results;
+    std::vector<awaitable> all;
+    for (auto&& one : work) all.push_back(awaitable(std::move(one)));
+    return detail::run_all(std::move(all));
 }
 
 /// Runs all of them at the same time; the first to give a result wins, the others are cancelled and
@@ -138,8 +146,9 @@ auto when_all(Range work)
 /// else throws operation_cancelled.
 template <detail::awaitable... Awaitables>
     requires(sizeof...(Awaitables) > 0)
-auto when_any(Awaitables... work) -> task<std::variant<detail::alternative_t<Awaitables>...>> {
-    return detail::run_race(std::index_sequence_for<Awaitables...>{}, std::move(work)...);
+auto when_any(Awaitables&&... work) -> task<std::variant<detail::alternative_t<Awaitables>...>> {
+    return detail::run_race(std::index_sequence_for<Awaitables...>{},
+                            detail::hold(std::forward<Awaitables>(work))...);
 }
 
 }  // namespace rondo

@@ -37,15 +37,15 @@ public:
     class wait_awaiter final : public detail::waiter {
     public:
         explicit wait_awaiter(event& of) noexcept : event_(of) {}
-        bool await_ready() noexcept {
-            was_cancelled_ = detail::current_core->current->should_stop();
-            return was_cancelled_ || event_.set_;
-        }
+        bool await_ready() const noexcept { return false; }
         template <detail::rondo_promise Promise>
-        void await_suspend(std::coroutine_handle<Promise> waiter,
+        bool await_suspend(std::coroutine_handle<Promise> waiter,
                            std::source_location where = std::source_location::current()) noexcept {
+            was_cancelled_ = detail::current_core->current->should_stop();
+            if (was_cancelled_ || event_.set_) return !detail::keeps_turn(waiter.promise(), where);
             detail::block(*this, waiter.promise(), where);
             event_.waiters_.push(*this);
+            return true;
         }
         void await_resume() const {
             if (was_cancelled_) throw operation_cancelled{};

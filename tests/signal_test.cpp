@@ -280,7 +280,8 @@ TEST_CASE("sixty-four tasks may wait for signals; one more is an error") {
             task_group group;
             for (int i = 0; i < 64; ++i) group.spawn(waited(SIGUSR1));
             co_await settle();
-            const auto one_more = co_await as_result(wait_signal(SIGUSR1));
+            const auto one_more = co_await as_result(
+                []() -> task<int> { co_return co_await wait_signal(SIGUSR1); }());
             CHECK(one_more.error() == std::errc::resource_unavailable_try_again);
             group.cancel();
             co_await group.join();

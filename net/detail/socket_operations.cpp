@@ -2,6 +2,7 @@
 
 #include <rondo/io/stream.hpp>
 #include <rondo/net/tcp.hpp>
+#include <rondo/runtime/detail/open_descriptor.hpp>
 #include <rondo/runtime/reactor_kind.hpp>
 
 #include <fcntl.h>
@@ -245,7 +246,7 @@ int connect_operation::begin() noexcept {
     address_size_ = peer_.to_sockaddr(storage);
     std::memcpy(&address_, &storage, address_size_);
     const int type = SOCK_STREAM | SOCK_CLOEXEC | (runs_on_epoll() ? SOCK_NONBLOCK : 0);
-    fd = ::socket(storage.ss_family, type, IPPROTO_TCP);
+    fd = open_descriptor([&] { return ::socket(storage.ss_family, type, IPPROTO_TCP); });
     if (fd < 0) return -errno;
     current_core->io->opened(fd);
     const int on = 1;

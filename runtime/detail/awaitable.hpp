@@ -2,6 +2,7 @@
 // What may stand behind co_await, and what it gives.
 
 #include <coroutine>
+#include <memory>
 #include <source_location>
 #include <type_traits>
 #include <utility>
@@ -36,6 +37,28 @@ using await_result_t =
 
 template <class Awaitable>
 concept awaitable = requires { typename await_result_t<Awaitable>; };
+
+/// Stands for an awaitable that stays where it is.
+template <class Awaitable>
+struct awaitable_reference {
+    Awaitable* target;
+    decltype(auto) operator co_await() const { return get_awaiter(*target); }
+};
+
+/// An awaitable to keep for later: itself, or a copy of an lvalue, or a reference to an lvalue that
+/// cannot be copied, such as a task_handle.
+template <class Awaitable>
+auto hold(Awaitable&& awaitable) {
+    using held = std::remove_cvref_t<Awaitable>;
+    if constexpr (std::is_lvalue_reference_v<Awaitable> && !std::is_copy_constructible_v<held>) {
+        return awaitable_reference<std::remove_reference_t<Awaitable>>{std::addressof(awaitable)};
+    } else {
+        return held(std::forward<Awaitable>(awaitable));
+    }
+}
+
+template <class Awaitable>
+using held_t = decltype(hold(std::declval<Awaitable>()));
 
 /// await_suspend of an inner awaiter, as if it were awaited at `where`.
 template <class Awaiter, class Promise>

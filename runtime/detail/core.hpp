@@ -42,6 +42,15 @@ public:
         return task;
     }
 
+    /// Moves all tasks of `other` behind those of this queue.
+    void append(ready_queue& other) noexcept {
+        if (other.empty()) return;
+        *tail_ = other.head_;
+        tail_ = other.tail_;
+        other.head_ = nullptr;
+        other.tail_ = &other.head_;
+    }
+
 private:
     task_state* head_ = nullptr;
     task_state** tail_ = &head_;
@@ -67,6 +76,7 @@ struct inbox_message {
 struct scheduler_core {
     frame_recycler frames;
     ready_queue ready;
+    ready_queue next_turn;  // tasks that have used up their allowance
     task_state* current = nullptr;
     // how many operations the running task may complete on the spot; the last ends its turn
     unsigned immediate_left = 0;

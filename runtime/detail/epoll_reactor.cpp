@@ -18,7 +18,9 @@ namespace {
 
 constexpr std::uint32_t read_events = EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 constexpr std::uint32_t write_events = EPOLLOUT | EPOLLHUP | EPOLLERR;
-constexpr std::uint32_t end_events = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+// After these a short read does not mean that there is no more to read: an end or an error makes
+// the next one return at once, and TCP's urgent data (EPOLLPRI) cuts reads short in mid-stream.
+constexpr std::uint32_t end_events = EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI;
 
 bool concerns(std::uint32_t events, readiness wanted) noexcept {
     switch (wanted) {
@@ -88,7 +90,7 @@ submission epoll_reactor::submit(operation& op) noexcept {
 
 int epoll_reactor::watch(const operation& op, entry& at) noexcept {
     epoll_event event{};
-    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET | (op.fd_is_foreign ? EPOLLPRI : 0u);
+    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET;
     event.data.fd = op.fd;
     if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, op.fd, &event) != 0) {
         // MOD reports afresh what is ready now, which is what a first registration does too.
@@ -169,10 +171,7 @@ void epoll_reactor::wake() noexcept {
     [[maybe_unused]] const auto put = ::write(wake_fd_, &one, sizeof one);
 }
 
-void epoll_reactor::opened(int fd) noexcept {
-    if (static_cast<std::size_t>(fd) < entries_.size())
-        entries_[static_cast<std::size_t>(fd)] = entry{};
-}
+void epoll_reactor::opened(int fd) noexcept { release(fd); }
 
 void epoll_reactor::release(int fd) noexcept {
     if (static_cast<std::size_t>(fd) >= entries_.size()) return;

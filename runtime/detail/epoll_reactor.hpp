@@ -26,6 +26,7 @@ public:
     void opened(int fd) noexcept override;
     void release(int fd) noexcept override;
     void close(int fd) noexcept override;
+    void flush() noexcept override {}
 
 private:
     // What is known of one descriptor.
@@ -34,7 +35,7 @@ private:
         bool registered = false;
         // the last read took all there was: until an event says otherwise, do not try
         bool drained = false;
-        bool ended = false;  // the peer has closed or failed: reads never block again
+        bool ended = false;  // a short read no longer means that (see end_events)
     };
 
     entry& entry_of(int fd);

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -32,6 +33,11 @@ constexpr unsigned enter_no_iowait = 1u << 7;
 // What a completion belongs to, where it is no operation's address.
 constexpr std::uint64_t nobody = 0;
 constexpr std::uint64_t wake_up = 1;
+
+// Orders the last use of a ring before its successor at the same addresses, maybe on another
+// thread. The kernel does so anyway; this is for ThreadSanitizer, which does not see liburing map
+// memory.
+constinit std::atomic<unsigned> rings_left{0};
 
 [[noreturn]] void throw_unavailable(int error, const char* step) {
     throw std::system_error(error, std::system_category(),
@@ -75,17 +81,20 @@ io_uring_reactor::io_uring_reactor() {
         wake_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (wake_fd_ < 0) throw_unavailable(errno, "eventfd");
     } catch (...) {
-        io_uring_queue_exit(&ring_);
+        leave_ring();
         throw;
     }
 }
 
 io_uring_reactor::~io_uring_reactor() {
-    while (publish() != 0) {
-        if (enter(publish(), 0, no_wait) < 0) break;
-    }
-    io_uring_queue_exit(&ring_);
+    flush();
+    leave_ring();
     ::close(wake_fd_);
+}
+
+void io_uring_reactor::leave_ring() noexcept {
+    rings_left.fetch_add(1, std::memory_order_release);  // with the acquire in set_up()
+    io_uring_queue_exit(&ring_);
 }
 
 void io_uring_reactor::set_up() {
@@ -108,6 +117,8 @@ void io_uring_reactor::set_up() {
         params.cq_entries = completion_entries;
         error = -io_uring_queue_init_params(submission_entries, &ring_, &params);
         if (error == 0) {
+            // Partner of the release in leave_ring().
+            (void)rings_left.load(std::memory_order_acquire);
             features_ = params.features;
             io_uring_ring_dontfork(&ring_);
             // saves a descriptor look-up an enter, where there is room for it
@@ -331,10 +342,7 @@ void io_uring_reactor::wake() noexcept {
     [[maybe_unused]] const auto put = ::write(wake_fd_, &one, sizeof one);
 }
 
-void io_uring_reactor::opened(int fd) noexcept {
-    if (static_cast<std::size_t>(fd) < entries_.size())
-        entries_[static_cast<std::size_t>(fd)] = entry{};
-}
+void io_uring_reactor::opened(int fd) noexcept { release(fd); }
 
 void io_uring_reactor::release(int fd) noexcept {
     if (static_cast<std::size_t>(fd) >= entries_.size()) return;
@@ -348,12 +356,22 @@ void io_uring_reactor::release(int fd) noexcept {
     at = entry{};
     // The cancelled requests hold the file open: let them go before the caller closes its number
     // for it.
-    enter(publish(), 0, no_wait);
+    flush();
+}
+
+void io_uring_reactor::flush() noexcept {
+    // The kernel may take some only, or none for the moment, until completions are collected.
+    constexpr int most_tries = 1000;
+    for (int tries = 0; tries < most_tries; ++tries) {
+        send_backlog();
+        const unsigned to_submit = publish();
+        if (to_submit == 0) return;
+        if (enter(to_submit, 0, no_wait) < 0) collect();
+    }
 }
 
 void io_uring_reactor::close(int fd) noexcept {
     release(fd);
-    opened(fd);
     io_uring_sqe* sqe = free_entry();
     if (sqe == nullptr) {
         ::close(fd);

@@ -28,6 +28,7 @@ public:
     void opened(int fd) noexcept override;
     void release(int fd) noexcept override;
     void close(int fd) noexcept override;
+    void flush() noexcept override;
 
 private:
     // What is known of one descriptor.
@@ -55,6 +56,7 @@ private:
     };
 
     void set_up();
+    void leave_ring() noexcept;
     void check_operations();
     entry& entry_of(int fd);
     io_uring_sqe* free_entry() noexcept;

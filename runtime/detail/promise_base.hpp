@@ -41,7 +41,7 @@ public:
         return reinterpret_cast<Waiter*>(link_ & ~all_bits);
     }
     void set_root(void* waiter = nullptr) noexcept {
-        link_ = reinterpret_cast<std::uintptr_t>(waiter) | root;
+        link_ = reinterpret_cast<std::uintptr_t>(waiter) | root | (link_ & (failed | has_value));
     }
 
     bool is(std::uintptr_t bit) const noexcept { return (link_ & bit) != 0; }
@@ -95,13 +95,15 @@ inline std::coroutine_handle<promise_base> handle_of(promise_base& promise) noex
     return std::coroutine_handle<promise_base>::from_promise(promise);
 }
 
-// g++ turns symmetric transfer into a tail call only when it optimises sibling calls, and not at
-// all in instrumented code. There the frame to resume is left with the scheduler's loop instead.
-#if !defined(__clang__) && \
-    (!defined(__OPTIMIZE__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__))
-inline constexpr bool tail_calls = false;
-#else
+// g++ turns symmetric transfer into a tail call only when it optimises sibling calls, of which it
+// tells nobody: RONDO_SIBLING_CALLS says so, set together with the option by pkg-config and meson.
+// It never does in instrumented code. There the frame to resume is left with the scheduler's loop
+// instead.
+#if defined(__clang__) || (defined(RONDO_SIBLING_CALLS) && defined(__OPTIMIZE__) && \
+                           !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__))
 inline constexpr bool tail_calls = true;
+#else
+inline constexpr bool tail_calls = false;
 #endif
 
 /// What await_suspend returns to go on with `next`.
@@ -127,13 +129,14 @@ inline void block(suspension& reason, promise_base& promise, std::source_locatio
 }
 
 /// Whether the running task, whose await at `promise` is done on the spot, goes on with its turn.
-/// If not, its allowance is used up and it was put at the end of the ready queue.
+/// If not, its allowance is used up and it goes on when the scheduler has looked at everything
+/// else.
 inline bool keeps_turn(promise_base& promise, std::source_location where) noexcept {
     scheduler_core& core = *current_core;
     if (--core.immediate_left != 0) return true;
     promise.where = where;
     core.current->leaf = &promise;
-    core.ready.push(*core.current);
+    core.next_turn.push(*core.current);
     return false;
 }
 

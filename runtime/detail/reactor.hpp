@@ -57,6 +57,9 @@ public:
 
     /// Releases and closes a descriptor, at the latest when the reactor next waits.
     virtual void close(int fd) noexcept = 0;
+
+    /// Carries out at once what may otherwise wait: afterwards closed descriptors are free.
+    virtual void flush() noexcept = 0;
 };
 
 /// The reactor asked for; see reactor_kind for what `automatic` and RONDO_REACTOR mean. Throws
