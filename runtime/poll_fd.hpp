@@ -32,7 +32,7 @@ private:
 
 }  // namespace detail
 
-/// Completes with those of `events` (POLLIN, POLLOUT, POLLPRI; poll(2)) that the descriptor is
+/// Completes with those of `events` (POLLIN, POLLOUT; poll(2)) that the descriptor is
 /// ready for, and with POLLERR or POLLHUP where they apply. The descriptor stays the caller's and
 /// must stay open meanwhile. Throws std::system_error for a descriptor that is not open.
 /// Cancellation: ends at once; the descriptor is left as it was.

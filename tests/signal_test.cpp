@@ -26,7 +26,7 @@ namespace rondo::test {
 
 namespace {
 
-volatile std::sig_atomic_t handled = 0;
+std::atomic<int> handled{0};
 
 /// Installs a handler that counts, and puts back what was there.
 class counting_handler {
@@ -34,7 +34,7 @@ public:
     explicit counting_handler(int number) : number_(number) {
         handled = 0;
         struct sigaction mine{};
-        mine.sa_handler = [](int) { handled = handled + 1; };
+        mine.sa_handler = [](int) { ++handled; };
         REQUIRE(::sigaction(number, &mine, &before_) == 0);
     }
     counting_handler(const counting_handler&) = delete;
@@ -47,6 +47,15 @@ private:
 };
 
 void send_to_process(int number) { REQUIRE(::kill(::getpid(), number) == 0); }
+
+/// Leaves the signal to the other threads. ThreadSanitizer puts a handler off for as long as its
+/// thread sleeps in a system call that it does not know, as the reactors do; main never does.
+void leave_to_main(int number) {
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, number);
+    REQUIRE(pthread_sigmask(SIG_BLOCK, &one, nullptr) == 0);
+}
 
 task<result<int>> waited(signal_set wanted) {
     return outcome_of(wait_signal(wanted), form::throwing);
@@ -159,42 +168,60 @@ TEST_CASE("a signal ignored before the wait is ignored after it, and heard withi
     });
 }
 
-TEST_CASE("wait_signal is cancelled before, during and after, and leaves no descriptor") {
+TEST_CASE("wait_signal is cancelled before and during, and leaves no descriptor and no handler") {
     on_each_reactor_kind([](auto run) {
-        const counting_handler counting{SIGUSR1};
         for (const form how : both_forms) {
+            const counting_handler counting{SIGUSR1};
             run([=]() -> task<> {
                 const std::size_t before = open_descriptors();
-                int given = 0;
-                int cancelled = 0;
                 for (const int moment : moments) {
                     CAPTURE(moment);
                     task_group group;
                     auto waiter = group.spawn(outcome_of(wait_signal(SIGUSR1), how));
-                    if (moment > 0) co_await yield();
-                    send_to_process(SIGUSR1);
-                    co_await yield_times(moment - 1);
+                    co_await yield_times(moment);
                     waiter.cancel();
                     const auto got = co_await waiter;
-                    ++(got ? given : cancelled);
-                    if (got) {
-                        CHECK(*got == SIGUSR1);
-                    } else {
-                        CHECK(got.error() == std::errc::operation_canceled);
-                    }
+                    CHECK(got.error() == std::errc::operation_canceled);
                     co_await group.join();
                 }
-                CHECK(given > 0);
-                CHECK(cancelled > 0);
                 co_await settle();
                 CHECK(open_descriptors() == before);
             });
+            send_to_process(SIGUSR1);
+            CHECK(handled == 1);
         }
     });
 }
 
+TEST_CASE("wait_signal cancelled around the signal's arrival gives it or is cancelled") {
+    on_each_reactor_kind([](auto run) {
+        const counting_handler counting{SIGUSR1};
+        run([]() -> task<> {
+            int given = 0;
+            for (const int moment : moments) {
+                CAPTURE(moment);
+                task_group group;
+                auto waiter = group.spawn(outcome_of(wait_signal(SIGUSR1), form::throwing));
+                if (moment > 0) co_await yield();
+                send_to_process(SIGUSR1);
+                co_await yield_times(moment - 1);
+                waiter.cancel();
+                const auto got = co_await waiter;
+                if (got) {
+                    ++given;
+                    CHECK(*got == SIGUSR1);
+                } else {
+                    CHECK(got.error() == std::errc::operation_canceled);
+                }
+                co_await group.join();
+            }
+            CHECK(given > 0);
+        });
+    });
+}
+
 TEST_CASE("what is no signal, or cannot be caught, is refused by its number") {
-    for (const int number : {0, -1, 65, 1'000'000, SIGKILL, SIGSTOP}) {
+    for (const int number : {0, -1, 32, 33, 65, 1'000'000, SIGKILL, SIGSTOP}) {
         CHECK_THROWS_WITH_AS(
             signal_set{number},
             ("wait_signal: " + std::to_string(number) + " is no signal that can be caught").c_str(),
@@ -231,6 +258,7 @@ TEST_CASE("tasks on several threads wait for the same signal, and each hears of 
         std::vector<std::thread> threads;
         for (int& mine : heard) {
             threads.emplace_back([&, run] {
+                leave_to_main(SIGUSR2);
                 run([&]() -> task<> {
                     task_group group;
                     auto waiter = group.spawn(waited({SIGUSR1, SIGUSR2}));
@@ -256,6 +284,7 @@ TEST_CASE("threads that begin and end waits while signals arrive lose none of th
         std::atomic<int> heard{0};
         for (int i = 0; i < 3; ++i) {
             threads.emplace_back([&, run] {
+                leave_to_main(SIGUSR1);
                 for (int round = 0; round < 50; ++round) {
                     run([&]() -> task<> {
                         task_group group;
