@@ -38,7 +38,10 @@ std::atomic<std::uint64_t> allocations{0};
 void* allocate(std::size_t size, std::size_t alignment) {
     allocations.fetch_add(1, std::memory_order_relaxed);  // a count, it orders nothing
     const std::size_t rounded = (std::max<std::size_t>(size, 1) + alignment - 1) & ~(alignment - 1);
-    void* const memory = std::aligned_alloc(alignment, rounded);
+    // Only what malloc does not align anyway: the rounding would count as somebody's memory.
+    void* const memory = alignment <= __STDCPP_DEFAULT_NEW_ALIGNMENT__
+                             ? std::malloc(size)
+                             : std::aligned_alloc(alignment, rounded);
     if (memory == nullptr) {
         throw std::bad_alloc{};
     }
