@@ -61,11 +61,12 @@ int main(int argc, char** argv) {
         tcp::acceptor listener{context, found.begin()->endpoint()};
         asio::signal_set signals{context, SIGTERM, SIGINT};
         signals.async_wait([&](const asio::error_code&, int) { context.stop(); });
-        asio::co_spawn(context, accept_all(listener, options.buffer), [](std::exception_ptr error) {
-            if (error) {
-                std::rethrow_exception(error);
-            }
-        });
+        asio::co_spawn(context, accept_all(listener, options.buffer),
+                       [](const std::exception_ptr& error) {
+                           if (error) {
+                               std::rethrow_exception(error);
+                           }
+                       });
         bench::announce(listener.native_handle(), "asio");
         context.run();
     } catch (const std::exception& error) {

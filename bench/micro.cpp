@@ -93,6 +93,7 @@ double ns_per(std::size_t operations, clock::time_point from) {
 /// median.
 void measure(const char* name, task<double> (*body)(std::size_t), std::size_t operations) {
     std::vector<double> samples;
+    samples.reserve(repetitions);
     rondo::run(body(operations / 10));
     for (int i = 0; i < repetitions; ++i) {
         samples.push_back(rondo::run(body(operations)));

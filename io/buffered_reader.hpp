@@ -57,7 +57,8 @@ public:
     }
     result<T> resume_result() {
         if (found_) return *std::move(found_);
-        return more_.value().operator co_await().await_resume();
+        // Resumed without a find in the buffer: await_suspend has started the coroutine.
+        return more_->operator co_await().await_resume();  // NOLINT(*-unchecked-optional-access)
     }
     T await_resume() {
         result<T> outcome = resume_result();

@@ -133,11 +133,11 @@ private:
 /// codes; any other exception that leaves a task cannot be a code and is thrown on.
 template <detail::awaitable Awaitable>
 auto as_result(Awaitable&& awaitable) {
-    if constexpr (requires { std::move(awaitable).into_result(); }) {
-        return std::move(awaitable).into_result();
+    auto held = detail::hold(std::forward<Awaitable>(awaitable));
+    if constexpr (requires { std::move(held).into_result(); }) {
+        return std::move(held).into_result();
     } else {
-        return detail::result_awaitable<detail::held_t<Awaitable>>{
-            detail::hold(std::forward<Awaitable>(awaitable))};
+        return detail::result_awaitable{std::move(held)};
     }
 }
 
