@@ -25,91 +25,143 @@
 namespace {
 
 using namespace std::chrono_literals;
+using rondo::task;
 
 constexpr std::size_t longest_line = 1024;
 
 // Answers are gathered while more requests are here already, up to so many bytes.
 constexpr std::size_t most_gathered = 512;
 
-// From here on fib takes long enough, some 20 microseconds, for others to notice.
-constexpr unsigned first_slow_n = 21;
-
 // How long an answer may take to leave once the server is being stopped.
 constexpr auto grace = 2s;
 
-void append_answer(std::string& answers, const fib_request& request) {
-    if (const auto* error = std::get_if<std::string>(&request)) {
-        answers += *error;
-    } else {
-        std::array<char, std::numeric_limits<unsigned long long>::digits10 + 1> digits;
-        const auto value = fib(std::get<unsigned>(request));
-        const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
-        answers.append(digits.data(), end);
-    }
-    answers += '\n';
+// A client that has sent its last request may still wait for the answers, or be gone: TCP does not
+// tell. So much longer is computed for it.
+constexpr auto patience = 75ms;
+
+struct fib_options {
+    unsigned max_n = 60;
+
+    // Handing a request to the pool and taking its result back costs 3 microseconds while both are
+    // busy, and up to 20 where a sleeping core must wake. fib(22) takes 22.
+    unsigned offload_above = 22;
+};
+
+// A long fib is computed in pieces of at most this n, of some 0.7 ms.
+constexpr unsigned largest_piece = 29;
+
+/// fib(n), away from the reactor. The pieces stand in the pool's line one at a time, so all the
+/// long requests take turns, however many there are, and each ends soon after it is cancelled.
+task<unsigned long long> long_fib(unsigned n) {
+    if (n <= largest_piece) co_return co_await rondo::offload([n] { return fib(n); });
+    const auto one = co_await long_fib(n - 1);
+    const auto other = co_await long_fib(n - 2);
+    co_return one + other;
 }
 
-bool is_slow(const fib_request& request) {
-    const auto* n = std::get_if<unsigned>(&request);
-    return n != nullptr && *n >= first_slow_n;
-}
+class client_connection {
+public:
+    client_connection(rondo::tcp_stream stream, const fib_options& options)
+        : stream_(std::move(stream)), options_(options) {}
+
+    rondo::tcp_stream& stream() { return stream_; }
+    std::string& answers() { return answers_; }
+
+    /// Appends the answer to the request. Before a long one what is there is sent: it need not
+    /// wait. False: the client has gone meanwhile.
+    task<bool> answer(const fib_request& request) {
+        if (const auto* error = std::get_if<std::string>(&request)) {
+            append(*error);
+            co_return true;
+        }
+        const unsigned n = std::get<unsigned>(request);
+        if (n <= options_.offload_above) {
+            append(fib(n));
+            co_return true;
+        }
+        co_await send();
+        const auto outcome = co_await rondo::when_any(long_fib(n), absence());
+        if (outcome.index() != 0) co_return false;
+        append(std::get<0>(outcome));
+        co_return true;
+    }
+
+    /// Sends the answers gathered so far. Stopping the server does not cut that short.
+    task<> send() {
+        if (answers_.empty()) co_return;
+        co_await rondo::shield(stream_.write_all(answers_), grace);
+        answers_.clear();
+    }
+
+private:
+    void append(std::string_view text) {
+        answers_ += text;
+        answers_ += '\n';
+    }
+    void append(unsigned long long value) {
+        std::array<char, std::numeric_limits<unsigned long long>::digits10 + 1> digits;
+        const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
+        append(std::string_view(digits.data(), end));
+    }
+
+    /// Completes when the client will not wait for an answer any more.
+    task<> absence() {
+        const auto hangup = co_await rondo::as_result(stream_.wait_hangup());
+        if (!hangup || *hangup == rondo::hangup::broken) co_return;
+        if (!gone_at_) gone_at_ = std::chrono::steady_clock::now();
+        co_await rondo::sleep_until(*gone_at_ + patience);
+    }
+
+    rondo::tcp_stream stream_;
+    const fib_options& options_;
+    std::string answers_;
+    std::optional<std::chrono::steady_clock::time_point> gone_at_;  // it has sent its last request
+};
 
 bool holds_line(std::span<const std::byte> bytes) {
     return std::ranges::find(bytes, std::byte{'\n'}) != bytes.end();
 }
 
-/// Sends the answers and empties the string. Stopping the server does not cut it short.
-rondo::task<> send(rondo::tcp_stream& client, std::string& answers) {
-    if (answers.empty()) co_return;
-    co_await rondo::shield(client.write_all(answers), grace);
-    answers.clear();
-}
-
-/// Gives everybody else a turn. A yield gives one to the tasks that are ready; a sleep, however
-/// short, also has the scheduler look at the sockets first.
-rondo::task<> let_others_go_first() { co_await rondo::shield(rondo::sleep_for(0s)); }
-
-/// Each line is a request. The answers to requests that came together leave together, but none
-/// waits while a slow one is computed. When the server is being stopped, lines that were read
-/// are still answered: taking a line out of the reader's buffer is no cancel point.
-rondo::task<> answer_lines(rondo::tcp_stream client, unsigned max_n) {
-    rondo::buffered_reader reader{client};
-    std::string answers;
+/// Each line is a request. The answers to requests that came together leave together. When the
+/// server is being stopped, short requests that were read are still answered: taking a line out of
+/// the reader's buffer is no cancel point.
+task<> answer_lines(rondo::tcp_stream stream, const fib_options& options) {
+    client_connection client{std::move(stream), options};
+    rondo::buffered_reader reader{client.stream()};
     for (;;) {
         const auto line = co_await rondo::as_result(reader.read_line(longest_line));
         if (line.error() == rondo::stream_errc::too_long) {
-            answers += "error: a line of more than " + std::to_string(longest_line) + " bytes\n";
-            co_await send(client, answers);
+            client.answers() +=
+                "error: a line of more than " + std::to_string(longest_line) + " bytes\n";
+            co_await client.send();
             co_await reader.discard_line();
             continue;
         }
         const auto text = line.value_or(std::nullopt);
         if (!text) co_return;  // finished, gone, or the server is being stopped
 
-        const fib_request request = parse_request(*text, max_n);
-        if (is_slow(request)) {
-            co_await send(client, answers);
-            co_await let_others_go_first();
-        }
-        append_answer(answers, request);
-        if (!holds_line(reader.buffered()) || answers.size() >= most_gathered) {
-            co_await send(client, answers);
+        const fib_request request = parse_request(*text, options.max_n);
+        const bool answered = co_await client.answer(request);
+        if (!answered) co_return;
+        if (!holds_line(reader.buffered()) || client.answers().size() >= most_gathered) {
+            co_await client.send();
         }
     }
 }
 
 /// Each chunk is a request, newline or not, as the talk's own clients expect.
-rondo::task<> answer_chunks(rondo::tcp_stream client, unsigned max_n) {
+task<> answer_chunks(rondo::tcp_stream stream, const fib_options& options) {
+    client_connection client{std::move(stream), options};
     std::array<char, longest_line> chunk;
-    std::string answer;
     for (;;) {
         const auto space = std::as_writable_bytes(std::span(chunk));
-        const auto size = co_await rondo::as_result(client.read_some(space));
+        const auto size = co_await rondo::as_result(client.stream().read_some(space));
         if (!size || *size == 0) co_return;
-        const fib_request request = parse_request(std::string_view{chunk.data(), *size}, max_n);
-        if (is_slow(request)) co_await let_others_go_first();
-        append_answer(answer, request);
-        co_await send(client, answer);
+        const fib_request request =
+            parse_request(std::string_view{chunk.data(), *size}, options.max_n);
+        const bool answered = co_await client.answer(request);
+        if (!answered) co_return;
+        co_await client.send();
     }
 }
 
@@ -119,16 +171,23 @@ int main(int argc, char** argv) {
     CLI::App cli{"Answers a decimal n by fib(n).", "fib_server"};
     server_options options;
     std::string framing = "line";
-    unsigned max_n = 60;
+    fib_options fib;
     options.add_to(cli);
     cli.add_option("--framing", framing, "what a request is: a line, or a received chunk")
         ->check(CLI::IsMember({"line", "chunk"}))
         ->capture_default_str();
-    cli.add_option("--max-n", max_n, "the largest n that is answered")
+    cli.add_option("--max-n", fib.max_n, "the largest n that is answered")
         ->check(CLI::Range(1u, largest_fib_n))
         ->capture_default_str();
+    cli.add_option(
+           "--offload-above", fib.offload_above,
+           "a larger n is computed by a pool of threads, so that nobody waits behind it; up "
+           "to here that would cost about as much as computing (measured: fib(22) takes 22 "
+           "microseconds, a hand-over and back 3 to 20)")
+        ->check(CLI::Range(0u, largest_fib_n))
+        ->capture_default_str();
     return run_server(cli, argc, argv, options, [&](rondo::tcp_stream client) {
-        return framing == "line" ? answer_lines(std::move(client), max_n)
-                                 : answer_chunks(std::move(client), max_n);
+        return framing == "line" ? answer_lines(std::move(client), fib)
+                                 : answer_chunks(std::move(client), fib);
     });
 }

@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <iostream>
@@ -34,9 +35,9 @@ struct server_options {
         cli.add_option("--port", port, "0 picks a free one")
             ->check(CLI::Range(0, 65535))
             ->capture_default_str();
-        cli.add_option("--reactors", reactors, "how many, so far one")
-            ->check([](const std::string& n) { return n == "1" ? "" : "one reactor for now"; })
-            ->type_name("1")
+        cli.add_option("--reactors", reactors,
+                       "how many, each with a thread; 0: one per usable core")
+            ->check(CLI::Range(0u, rondo::runtime_options::most_threads))
             ->capture_default_str();
         cli.add_option_function<std::string>(
                "--reactor",
@@ -62,9 +63,12 @@ rondo::task<> announce_and_serve(const server_options& options, Handler handler)
                                  [](const auto& each) { return each.address().is_v4(); });
     auto listener = rondo::tcp_listener::bind(v4 != addresses.end() ? *v4 : addresses.front());
 
+    const std::size_t reactors = rondo::this_runtime().size();
     std::cout << "listening on " << listener.local_endpoint().to_string() << " ("
-              << to_string(rondo::this_scheduler().reactor()) << ", 1 reactor)" << std::endl;
-    co_await rondo::serve(std::move(listener), std::move(handler));
+              << to_string(rondo::this_scheduler().reactor()) << ", " << reactors
+              << (reactors == 1 ? " reactor)" : " reactors)") << std::endl;
+    co_await rondo::serve(std::move(listener), std::move(handler),
+                          {.mode = rondo::accept_mode::balanced});
 }
 
 /// Serves until SIGINT or SIGTERM; then clients are refused and handlers are cancelled, and it ends
@@ -88,7 +92,8 @@ int run_server(CLI::App& cli, int argc, char** argv, const server_options& optio
     };
     try {
         cli.parse(argc, argv);
-        rondo::run(serve_until_signal(options, std::move(handler)), {.reactor = options.reactor});
+        rondo::run(serve_until_signal(options, std::move(handler)),
+                   {.reactors = options.reactors, .reactor = options.reactor});
         return 0;
     } catch (const CLI::Success& help) {
         return cli.exit(help);

@@ -2,6 +2,9 @@
 
 #include <rondo/runtime/sleep.hpp>
 
+#include <sys/socket.h>
+
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <system_error>
@@ -49,6 +52,25 @@ void connection_count::room_awaiter::cancel() noexcept {
 
 void connection_count::room_awaiter::describe(std::FILE* out) const {
     std::fprintf(out, "one of %zu connections to close", count_.open_);
+}
+
+std::vector<tcp_listener> listener_group::siblings(tcp_listener& first, std::size_t count) {
+    // The first one was bound alone, so an address that was in use has been refused. Its socket is
+    // opened to others only now.
+    const int on = 1;
+    if (::setsockopt(first.native_handle(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) {
+        throw std::system_error(errno, std::system_category(),
+                                "share " + first.local_endpoint().to_string());
+    }
+    listen_options options = first.options_;
+    options.reuse_port = true;
+    std::vector<tcp_listener> all;
+    while (all.size() < count) all.push_back(tcp_listener::bind(first.local_endpoint(), options));
+    return all;
+}
+
+std::size_t share_of(std::size_t limit, std::size_t reactors) noexcept {
+    return (limit + reactors - 1) / reactors;
 }
 
 task<tcp_stream> accept_next(tcp_listener& listener, serve_state& state) {

@@ -3,6 +3,7 @@
 #include <rondo/net/resolve.hpp>
 #include <rondo/runtime/detail/open_descriptor.hpp>
 #include <rondo/runtime/detail/reactor.hpp>
+#include <rondo/runtime/runtime.hpp>
 
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -22,6 +23,16 @@ void socket_handle::close_now_or_soon(int fd) noexcept {
     } else {
         ::close(fd);
     }
+}
+
+void socket_handle::move_here() const noexcept {
+    runtime& all = this_runtime();
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        reactor& other = *core_of(all.scheduler(i)).io;
+        if (other.id() == reactor_) other.disown(fd_);
+    }
+    current_core->io->opened(fd_);
+    reactor_ = current_core->reactor_id;
 }
 
 namespace {
@@ -88,7 +99,6 @@ tcp_listener tcp_listener::bind(const endpoint& local, const listen_options& opt
         [&] { return ::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP); })};
     const int fd = socket.get();
     check(fd >= 0);
-    if (detail::current_core != nullptr) detail::current_core->io->opened(fd);
     if (options.reuse_address)
         detail::set_option(fd, SOL_SOCKET, SO_REUSEADDR, true, "set SO_REUSEADDR");
     if (options.reuse_port)
@@ -97,7 +107,7 @@ tcp_listener tcp_listener::bind(const endpoint& local, const listen_options& opt
     detail::set_option(fd, IPPROTO_TCP, TCP_NODELAY, true, "set TCP_NODELAY");
     check(::bind(fd, reinterpret_cast<const sockaddr*>(&address), size) == 0);
     check(::listen(fd, options.backlog) == 0);
-    return tcp_listener{std::move(socket), detail::local_endpoint_of(fd)};
+    return tcp_listener{std::move(socket), detail::local_endpoint_of(fd), options};
 }
 
 void tcp_listener::close() noexcept {

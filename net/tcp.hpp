@@ -22,15 +22,20 @@ namespace rondo {
 
 namespace detail {
 
-/// Owns a socket; closes it through the reactor of the scheduler that it is closed on.
+class listener_group;
+
+/// Owns a socket. It belongs to the reactor that used it last, and is closed by the one of the
+/// scheduler that it is closed on.
 class socket_handle {
 public:
     explicit socket_handle(int fd = -1) noexcept : fd_(fd) {}
-    socket_handle(socket_handle&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    socket_handle(socket_handle&& other) noexcept
+        : fd_(std::exchange(other.fd_, -1)), reactor_(other.reactor_) {}
     socket_handle& operator=(socket_handle&& other) noexcept {
         if (this != &other) {
             close();
             fd_ = std::exchange(other.fd_, -1);
+            reactor_ = other.reactor_;
         }
         return *this;
     }
@@ -42,9 +47,18 @@ public:
         if (fd_ >= 0) close_now_or_soon(std::exchange(fd_, -1));
     }
 
+    /// To be called before each operation: introduces the socket to the reactor of this scheduler
+    /// when it comes from another one.
+    void settle_here() const noexcept {
+        if (reactor_ != current_core->reactor_id) move_here();
+    }
+
 private:
     static void close_now_or_soon(int fd) noexcept;
+    void move_here() const noexcept;
+
     int fd_;
+    mutable std::uint32_t reactor_ = 0;  // 0: of none so far
 };
 
 }  // namespace detail
@@ -54,7 +68,8 @@ private:
 /// at the same time. Writing to a peer that is gone is an error (EPIPE, ECONNRESET), never a
 /// signal. Nagle's algorithm is off to begin with.
 /// Errors are std::system_error: `read from 127.0.0.1:5566: Connection reset by peer`.
-/// Thread safety: the scheduler that made it.
+/// Thread safety: one scheduler at a time. A stream may move to another one, with its task or in a
+/// message, while nothing is awaited on it.
 class tcp_stream {
 public:
     /// Completes with a connection to `peer`.
@@ -116,6 +131,13 @@ public:
         return {*this, socket_.get(), buffers};
     }
 
+    /// Completes when the peer will send nothing more, or the connection is broken, while bytes that
+    /// came before may still wait to be read. For work that is of no use to a client who has left:
+    ///     auto outcome = co_await when_any(compute(), peer.wait_hangup());
+    /// It may be awaited while another task reads or writes.
+    /// Cancellation: ends at once.
+    detail::hangup_operation wait_hangup() noexcept { return {*this, socket_.get()}; }
+
     /// Tells the peer that nothing more will come: it reads an end. Reading goes on. Immediate;
     /// throws std::system_error when the connection is gone.
     void shutdown_write();
@@ -133,6 +155,8 @@ public:
     int native_handle() const noexcept { return socket_.get(); }
 
 private:
+    friend void detail::settle_here(const tcp_stream&) noexcept;
+
     static std::span<const std::byte> bytes_of(std::string_view text) noexcept {
         return std::as_bytes(std::span(text));
     }
@@ -182,6 +206,7 @@ public:
             close();
             socket_ = std::move(other.socket_);
             local_ = other.local_;
+            options_ = other.options_;
             never_blocks_ = other.never_blocks_;
         }
         return *this;
@@ -192,12 +217,17 @@ public:
 
 private:
     friend class detail::accept_operation;
-    tcp_listener(detail::socket_handle socket, const endpoint& local) noexcept
-        : socket_(std::move(socket)), local_(local) {}
+    friend class detail::listener_group;
+    tcp_listener(detail::socket_handle socket, const endpoint& local,
+                 const listen_options& options) noexcept
+        : socket_(std::move(socket)), local_(local), options_(options) {}
 
     detail::socket_handle socket_;
     endpoint local_;
+    listen_options options_;
     bool never_blocks_ = false;  // O_NONBLOCK is set, as epoll needs it
 };
+
+inline void detail::settle_here(const tcp_stream& stream) noexcept { stream.socket_.settle_here(); }
 
 }  // namespace rondo

@@ -27,28 +27,28 @@ void cancel_subtree(scope_node& top, std::uint32_t reason) noexcept {
     top.flags |= reason | scope_node::cancel_requested;
     if (top.is_cancelled()) return;
     mark_cancelled(top);
-    // Depth first, without recursion: a chain of groups may be long.
-    scope_node* node = top.first_child;
-    while (node != nullptr) {
-        bool descend = false;
-        if (!node->is_cancelled()) {
-            if ((node->flags & scope_node::shielded) != 0) {
-                static_cast<scope_state*>(node)->shield_touched();
-            } else {
-                mark_cancelled(*node);
-                descend = node->first_child != nullptr;
-            }
+    spread_cancellation(top);
+}
+
+void spread_cancellation(scope_node& top) noexcept {
+    // Without recursion: a chain of groups may be long.
+    bool descend = true;
+    for (scope_node* node = next_below(top, top); node != nullptr;
+         node = next_below(top, *node, descend)) {
+        descend = false;
+        if (node->is_cancelled()) continue;
+        if ((node->flags & scope_node::shielded) != 0) {
+            static_cast<scope_state*>(node)->shield_touched();
+        } else {
+            mark_cancelled(*node);
+            descend = true;
         }
-        if (descend) {
-            node = node->first_child;
-            continue;
-        }
-        while (node->next == nullptr) {
-            node = node->parent;
-            if (node == &top) return;
-        }
-        node = node->next;
     }
+}
+
+void attach_subtree(scope_node& node, scope_node& under) noexcept {
+    node.attach(under);
+    if (node.is_cancelled()) spread_cancellation(node);
 }
 
 void enter_scope(scope_state& scope, task_state& task) noexcept {
@@ -73,6 +73,18 @@ void cancel_scope::set_deadline(std::chrono::steady_clock::time_point deadline) 
     } else {
         timers.arm(deadline_, at);
     }
+}
+
+void cancel_scope::departing() noexcept {
+    if (!deadline_.armed()) return;
+    detail::current_core->timers.cancel(deadline_);
+    flags |= timer_travels;
+}
+
+void cancel_scope::arrived() noexcept {
+    if ((flags & timer_travels) == 0) return;
+    flags &= ~timer_travels;
+    detail::current_core->timers.arm(deadline_, deadline_.deadline);
 }
 
 void cancel_scope::deadline_timer::expired() noexcept {

@@ -67,6 +67,8 @@ private:
     };
 
     void shield_touched() noexcept override;
+    void departing() noexcept override;
+    void arrived() noexcept override;
 
     deadline_timer deadline_{*this};
     // of a shield: how long it holds once an ancestor is cancelled

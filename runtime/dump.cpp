@@ -1,5 +1,7 @@
 #include <rondo/runtime/dump.hpp>
 
+#include <rondo/runtime/detail/stay.hpp>
+#include <rondo/runtime/scheduler.hpp>
 #include <rondo/runtime/task_group.hpp>
 
 #include <string_view>
@@ -92,7 +94,12 @@ private:
 
     void write_task(const task_state& task, int depth) {
         indent(out_, depth);
-        std::fprintf(out_, "task %u, ", static_cast<unsigned>(task.id));
+        std::fprintf(out_, "task %u", static_cast<unsigned>(task.id));
+        if ((task.flags & scope_node::visiting) != 0) {
+            const stay& visit = static_cast<const visitor_state&>(task).of;
+            std::fprintf(out_, " of reactor %zu", visit.home().owner->index());
+        }
+        std::fputs(", ", out_);
         if (&task == current_core->current) {
             std::fputs("running", out_);
         } else if ((task.flags & scope_node::blocked) != 0) {
@@ -124,8 +131,13 @@ private:
 
 void dump_tasks(std::FILE* out, std::source_location where) {
     if (detail::current_core == nullptr) return;
-    // The main task hangs below its group, which is not shown.
-    detail::task_dump{out, where}.write_children(*detail::current_core->root.first_child, 0);
+    // What nobody here has spawned hangs below the scheduler's own group, and visitors below theirs;
+    // neither is shown.
+    detail::task_dump dump{out, where};
+    for (const detail::scope_node* node = detail::current_core->root.first_child; node != nullptr;
+         node = node->next) {
+        dump.write_children(*node, 0);
+    }
     std::fflush(out);
 }
 

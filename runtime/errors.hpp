@@ -3,6 +3,7 @@
 
 #include <string>
 #include <system_error>
+#include <type_traits>
 
 namespace rondo {
 
@@ -18,6 +19,17 @@ public:
     timeout_error();
 };
 
+/// What can go wrong with a runtime, as an error code.
+enum class runtime_errc {
+    scheduler_stopped = 1,  // the scheduler has stopped and runs nothing any more
+};
+
+const std::error_category& runtime_category() noexcept;
+
+inline std::error_code make_error_code(runtime_errc error) noexcept {
+    return {static_cast<int>(error), runtime_category()};
+}
+
 namespace detail {
 
 /// Throws what `code` means: operation_cancelled, or a std::system_error that begins with `what`.
@@ -25,3 +37,6 @@ namespace detail {
 
 }  // namespace detail
 }  // namespace rondo
+
+template <>
+struct std::is_error_code_enum<rondo::runtime_errc> : std::true_type {};

@@ -1,13 +1,14 @@
 #pragma once
-// Where a program enters: runs a task, and everything it starts, on the calling thread.
+// Where a program enters: runs a task, and everything it starts, on the calling thread, and on
+// further ones where it asks for more than one reactor.
 //
 //     int main() { return rondo::run(serve_everybody); }
 //     int sum = rondo::run(add(1, 2), {.reactor = rondo::reactor_kind::epoll});
+//     rondo::run(serve_everybody, {.reactors = 0});         // a reactor for each usable core
 
-#include <rondo/runtime/reactor_kind.hpp>
-#include <rondo/runtime/scheduler.hpp>
+#include <rondo/runtime/runtime.hpp>
+#include <rondo/runtime/runtime_options.hpp>
 #include <rondo/runtime/task.hpp>
-#include <rondo/runtime/task_group.hpp>
 
 #include <concepts>
 #include <functional>
@@ -17,53 +18,36 @@
 
 namespace rondo {
 
-struct runtime_options {
-    /// How many reactors, each with its thread; so far only 1.
-    unsigned reactors = 1;
-    reactor_kind reactor = reactor_kind::automatic;
-};
-
 namespace detail {
 
-/// A scheduler on the calling thread, for the time of one run().
-class local_run {
+/// A runtime for the time of one run().
+class main_run {
 public:
-    local_run(const runtime_options& options, std::source_location where);
-    ~local_run();
-    local_run(const local_run&) = delete;
-    local_run& operator=(const local_run&) = delete;
+    explicit main_run(const runtime_options& options)
+        : runtime_(options, runtime::on_calling_thread{}) {}
 
     template <class T>
     T operator()(task<T> work, std::source_location where) {
-        task_handle<T> main = root_.spawn(std::move(work), where);
-        loop();
-        return main.operator co_await().await_resume();
+        return runtime_.run_here(std::move(work), where);
     }
 
 private:
-    void loop() noexcept;
-
-    scheduler scheduler_;
-    task_group root_;
+    runtime runtime_;
 };
-
-template <class T>
-inline constexpr bool returns_task = false;
-template <class T>
-inline constexpr bool returns_task<task<T>> = true;
 
 }  // namespace detail
 
 /// Runs `work` on the calling thread until it has ended, and gives its result or throws its
-/// exception. Nothing is left behind: no task, thread, descriptor or memory. It may be called
-/// again, and on several threads at once; not from inside a task. Signals are left alone; see
-/// wait_signal.
-/// Throws std::system_error when the reactor asked for cannot be had, std::invalid_argument for
-/// options that make no sense, std::logic_error when called from inside a task.
+/// exception. Whatever else still runs then is cancelled and waited for. Nothing is left behind: no
+/// task, thread, descriptor or memory. It may be called again, and on several threads at once; not
+/// from inside a task. Signals are left alone; see wait_signal.
+/// Throws std::system_error when the reactor asked for or a thread cannot be had,
+/// std::invalid_argument for options that make no sense, std::logic_error when called from inside a
+/// task; and what left a function given to scheduler::post or call_later.
 template <class T>
 T run(task<T> work, runtime_options options = {},
       std::source_location where = std::source_location::current()) {
-    detail::local_run here{options, where};
+    detail::main_run here{options};
     return here(std::move(work), where);
 }
 
@@ -72,7 +56,7 @@ template <std::invocable F>
     requires detail::returns_task<std::invoke_result_t<F&>>
 auto run(F f, runtime_options options = {},
          std::source_location where = std::source_location::current()) {
-    detail::local_run here{options, where};
+    detail::main_run here{options};
     return here(std::invoke(f), where);
 }
 

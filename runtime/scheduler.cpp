@@ -1,10 +1,15 @@
 #include <rondo/runtime/scheduler.hpp>
 
+#include <rondo/runtime/call_later.hpp>
 #include <rondo/runtime/detail/misuse.hpp>
 #include <rondo/runtime/detail/promise_base.hpp>
 #include <rondo/runtime/detail/reactor.hpp>
+#include <rondo/runtime/detail/runtime_threads.hpp>
+#include <rondo/runtime/errors.hpp>
 
 #include <cstddef>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 namespace rondo {
@@ -13,34 +18,73 @@ namespace detail {
 
 constinit thread_local scheduler_core* current_core = nullptr;
 
-// No wake-up is lost. The poster pushes its message and then reads `asleep`; the sleeper writes
-// `asleep` and then reads the inbox. All four are sequentially consistent, so in their one total
-// order either the sleeper's read comes after the push and finds the message, or the poster's read
-// comes after the write and finds the sleeper. Who turns `asleep` off writes the wake-up: at most
-// one a sleep.
-void scheduler_core::post(inbox_message& message) noexcept {
-    inbox_message* newest = inbox.load(std::memory_order_relaxed);
-    do {
-        message.next = newest;
-    } while (!inbox.compare_exchange_weak(newest, &message));
-    if (asleep.exchange(false)) io->wake();
+bool scheduler_core::post(inbox_message& message) noexcept {
+    // Relaxed: whoever takes the message sees this too, for it comes before the push.
+    posting.fetch_add(1, std::memory_order_relaxed);
+    const posted how = messages.post(message);
+    if (how == posted::must_wake) io->wake();
+    // Release: nothing of the scheduler is touched after this; partner of the load in close_inbox().
+    posting.fetch_sub(1, std::memory_order_release);
+    return how != posted::refused;
+}
+
+bool scheduler_core::close_inbox() noexcept {
+    if (!messages.close()) return false;
+    while (posting.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+    return true;
+}
+
+scheduler_core& core_of(scheduler& of) noexcept { return of.core_; }
+
+posted_call::posted_call() noexcept {
+    run = [](inbox_message& message) noexcept {
+        const std::unique_ptr<posted_call> self{&static_cast<posted_call&>(message)};
+        try {
+            self->call();
+        } catch (...) {
+            this_scheduler().threads_.fail(std::current_exception());
+        }
+    };
+}
+
+submission_ticket::submission_ticket(scheduler& target) : threads_(&target.threads_) {
+    if (!threads_->hold()) throw std::system_error(runtime_errc::scheduler_stopped, "submit");
+}
+
+submission_ticket::~submission_ticket() {
+    if (threads_ != nullptr) threads_->release();
 }
 
 }  // namespace detail
 
-scheduler::scheduler(reactor_kind kind)
-    : core_(detail::now_ns()), reactor_(detail::make_reactor(kind)) {
+scheduler::scheduler(reactor_kind kind, detail::runtime_threads& threads, std::size_t index)
+    : threads_(threads),
+      index_(index),
+      core_(detail::now_ns()),
+      reactor_(detail::make_reactor(kind)),
+      kind_(reactor_->kind()),
+      tasks_(core_.root, std::source_location::current()) {
     core_.io = reactor_.get();
+    core_.reactor_id = reactor_->id();
     core_.owner = this;
+    tasks_.home_ = &core_;
+    cancel_message_.run = [](detail::inbox_message&) noexcept {
+        this_scheduler().cancel_everything();
+    };
+    halt_message_.run = [](detail::inbox_message&) noexcept { this_scheduler().halting_ = true; };
     detail::current_core = &core_;
 }
 
 scheduler::~scheduler() {
+    tasks_.joined_ = true;
+    tasks_.error_ = nullptr;
+}
+
+void scheduler::leave() noexcept {
+    while (calls_ != nullptr) calls_->cancel_call();
     reactor_.reset();
     detail::current_core = nullptr;
 }
-
-reactor_kind scheduler::reactor() const noexcept { return reactor_->kind(); }
 
 scheduler& this_scheduler() noexcept {
     if (detail::current_core == nullptr) {
@@ -49,11 +93,43 @@ scheduler& this_scheduler() noexcept {
     return *detail::current_core->owner;
 }
 
-void scheduler::run_until_ended(const std::size_t& tasks) noexcept {
+bool scheduler::post(std::unique_ptr<detail::posted_call> call) {
+    if (!core_.post(*call)) return false;
+    call.release();
+    return true;
+}
+
+void scheduler::start(task<> work, std::source_location where) {
+    if (detail::current_core == &core_) {
+        tasks_.spawn(std::move(work), where);
+        return;
+    }
+    struct submission : detail::inbox_message {
+        submission(task<> submitted, std::source_location place) noexcept
+            : work(std::move(submitted)), where(place) {}
+        task<> work;
+        std::source_location where;
+    };
+    auto* message = new submission{std::move(work), where};
+    message->run = [](detail::inbox_message& arrived) noexcept {
+        const std::unique_ptr<submission> self{&static_cast<submission&>(arrived)};
+        this_scheduler().tasks_.spawn(std::move(self->work), self->where);
+    };
+    core_.post(*message);  // not refused: the work's ticket keeps the scheduler
+}
+
+void scheduler::cancel_everything() noexcept {
+    tasks_.cancel();
+    core_.visitors.flags |= detail::scope_node::cancelled;
+    detail::spread_cancellation(core_.visitors);
+}
+
+template <class Condition>
+void scheduler::run_until(Condition done) noexcept {
     for (;;) {
         run_ready();
-        if (tasks == 0) return;
-        if (core_.inbox.load(std::memory_order_relaxed) != nullptr) take_messages();
+        if (done()) return;
+        if (!core_.messages.empty()) take_messages();
         if (!core_.timers.empty()) fire_timers();
         if (!core_.ready.empty() || !core_.next_turn.empty()) {
             reactor_->wait(detail::reactor::no_wait);
@@ -65,8 +141,19 @@ void scheduler::run_until_ended(const std::size_t& tasks) noexcept {
             if (core_.ready.empty()) core_.ready.push(core_.settlers.pop());
             continue;
         }
+        if (done()) return;
         sleep();
     }
+}
+
+void scheduler::run_until_done(const detail::task_state& task) noexcept {
+    run_until([&task] { return (task.flags & detail::scope_node::ended) != 0; });
+}
+
+void scheduler::run_until_halted() noexcept {
+    run_until([this] {
+        return halting_ && tasks_.running_ == 0 && core_.stays == 0 && core_.close_inbox();
+    });
 }
 
 void scheduler::run_ready() noexcept {
@@ -91,26 +178,18 @@ void scheduler::fire_timers() noexcept {
 }
 
 void scheduler::take_messages() noexcept {
-    detail::inbox_message* newest = core_.inbox.exchange(nullptr);
-    detail::inbox_message* oldest = nullptr;
-    while (newest != nullptr) {
-        detail::inbox_message* next = newest->next;
-        newest->next = oldest;
-        oldest = newest;
-        newest = next;
-    }
-    while (oldest != nullptr) {
-        detail::inbox_message* next = oldest->next;
-        oldest->run(*oldest);
-        oldest = next;
+    detail::inbox_message* message = core_.messages.take_all();
+    while (message != nullptr) {
+        detail::inbox_message* next = message->next;
+        message->run(*message);
+        message = next;
     }
 }
 
 void scheduler::sleep() noexcept {
-    core_.asleep.store(true);
-    const bool message_came = core_.inbox.load() != nullptr;
-    reactor_->wait(message_came ? detail::reactor::no_wait : core_.timers.next_deadline());
-    core_.asleep.store(false);
+    const bool may_sleep = core_.messages.announce_sleep();
+    reactor_->wait(may_sleep ? core_.timers.next_deadline() : detail::reactor::no_wait);
+    core_.messages.end_sleep();
 }
 
 }  // namespace rondo

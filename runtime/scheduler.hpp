@@ -3,22 +3,81 @@
 //
 //     rondo::scheduler& here = rondo::this_scheduler();
 //     log("running on {}", to_string(here.reactor()));
+//     std::thread([&here] { here.post([] { std::puts("hello from elsewhere"); }); });
 //
 // A scheduler goes round: it runs what is ready, fires timers, hands everything submitted to the
-// kernel in one call, and sleeps only when nothing is left to run. `run` makes one; a program
-// seldom needs more than that.
+// kernel in one call, and sleeps only when nothing is left to run. A runtime has one for each of
+// its threads.
 
 #include <rondo/runtime/detail/core.hpp>
 #include <rondo/runtime/reactor_kind.hpp>
+#include <rondo/runtime/task.hpp>
+#include <rondo/runtime/task_group.hpp>
 
+#include <concepts>
 #include <cstddef>
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <future>
 #include <memory>
+#include <source_location>
+#include <type_traits>
+#include <utility>
 
 namespace rondo {
 
+class runtime;
+
 namespace detail {
-class local_run;
+
+class runtime_threads;
+class scheduled_call;
+
+template <class T>
+inline constexpr bool returns_task = false;
+template <class T>
+inline constexpr bool returns_task<task<T>> = true;
+
+/// A function on its way to a scheduler.
+class posted_call : public inbox_message {
+public:
+    virtual ~posted_call() = default;
+    virtual void call() = 0;
+
+protected:
+    posted_call() noexcept;
+};
+
+/// A task on its way to a scheduler. While it lives its runtime does not end.
+class submission_ticket {
+public:
+    /// Throws std::system_error with runtime_errc::scheduler_stopped.
+    explicit submission_ticket(scheduler& target);
+    submission_ticket(submission_ticket&& other) noexcept
+        : threads_(std::exchange(other.threads_, nullptr)) {}
+    submission_ticket& operator=(submission_ticket&&) = delete;
+    ~submission_ticket();
+
+private:
+    runtime_threads* threads_;
+};
+
+template <class T>
+task<> keep_promise(task<T> work, std::promise<T> promise, submission_ticket) {
+    try {
+        if constexpr (std::is_void_v<T>) {
+            co_await work;
+            promise.set_value();
+        } else {
+            promise.set_value(co_await work);
+        }
+    } catch (...) {
+        promise.set_exception(std::current_exception());
+    }
 }
+
+}  // namespace detail
 
 /// Fairness, stated: tasks run in the order in which they became ready. At most `turn_tasks` of
 /// them run before the scheduler looks at the timers, the kernel and other threads' messages again.
@@ -27,6 +86,7 @@ class local_run;
 /// who is ready by then has had a turn. So a task that always finds its socket ready delays a timer
 /// or another socket by no more than `immediate_operations` operations of its own, and by no more
 /// than turn_tasks x immediate_operations of all tasks together.
+/// Thread safety: what is public here may be called from any thread.
 class scheduler {
 public:
     static constexpr unsigned turn_tasks = 64;
@@ -34,26 +94,94 @@ public:
 
     scheduler(const scheduler&) = delete;
     scheduler& operator=(const scheduler&) = delete;
-
-    /// The kernel interface that it waits on; never `automatic`.
-    reactor_kind reactor() const noexcept;
-
-private:
-    friend class detail::local_run;
-    friend scheduler& this_scheduler() noexcept;
-
-    explicit scheduler(reactor_kind kind);
     ~scheduler();
 
-    /// Goes round until `tasks` is zero.
-    void run_until_ended(const std::size_t& tasks) noexcept;
+    /// The kernel interface that it waits on; never `automatic`.
+    reactor_kind reactor() const noexcept { return kind_; }
+
+    /// Its place among the schedulers of its runtime: 0, 1, ...
+    std::size_t index() const noexcept { return index_; }
+
+    /// Runs f() on the scheduler's thread, soon, outside of any task: f must not block. Calls posted
+    /// by one thread run in the order in which they were posted. An exception that leaves f stops
+    /// the runtime, and is thrown by run(). False: the scheduler has stopped, and f will not run.
+    template <std::invocable F>
+    bool post(F f) {
+        struct call_of final : detail::posted_call {
+            explicit call_of(F callable) : f(std::move(callable)) {}
+            void call() override { std::invoke(f); }
+            F f;
+        };
+        return post(std::make_unique<call_of>(std::move(f)));
+    }
+
+    /// Runs `work` as a task of its own, and gives its result, exception or cancellation
+    /// (operation_cancelled) to the future. Stopping the runtime cancels it. Throws
+    /// std::system_error with runtime_errc::scheduler_stopped when that has happened already.
+    template <class T>
+    std::future<T> submit(task<T> work,
+                          std::source_location where = std::source_location::current()) {
+        detail::submission_ticket ticket{*this};
+        std::promise<T> promise;
+        std::future<T> result = promise.get_future();
+        start(detail::keep_promise(std::move(work), std::move(promise), std::move(ticket)), where);
+        return result;
+    }
+
+    /// The same for a callable that returns a task; it is called on the scheduler, and kept until
+    /// the task has ended.
+    template <std::invocable F>
+        requires detail::returns_task<std::invoke_result_t<F&>>
+    auto submit(F f, std::source_location where = std::source_location::current()) {
+        return submit(call(std::move(f)), where);
+    }
+
+private:
+    friend class runtime;
+    friend class detail::runtime_threads;
+    friend class detail::submission_ticket;
+    friend class detail::scheduled_call;
+    friend class detail::stay;
+    friend class detail::posted_call;
+    friend scheduler& this_scheduler() noexcept;
+    friend runtime& this_runtime() noexcept;
+    friend detail::scheduler_core& detail::core_of(scheduler&) noexcept;
+    friend void dump_tasks(std::FILE*, std::source_location);
+
+    scheduler(reactor_kind kind, detail::runtime_threads& threads, std::size_t index);
+
+    template <class F>
+    static auto call(F f) -> std::invoke_result_t<F&> {
+        auto work = std::invoke(f);
+        co_return co_await work;
+    }
+
+    // Ends what belongs to the thread. Nothing is posted any more.
+    void leave() noexcept;
+
+    bool post(std::unique_ptr<detail::posted_call> call);
+    void start(task<> work, std::source_location where);
+    void cancel_everything() noexcept;
+
+    template <class Condition>
+    void run_until(Condition done) noexcept;
+    void run_until_done(const detail::task_state& task) noexcept;
+    void run_until_halted() noexcept;
     void run_ready() noexcept;
     void fire_timers() noexcept;
     void take_messages() noexcept;
     void sleep() noexcept;
 
+    detail::runtime_threads& threads_;
+    const std::size_t index_;
     detail::scheduler_core core_;
     std::unique_ptr<detail::reactor> reactor_;
+    const reactor_kind kind_;
+    task_group tasks_;                         // the tasks that no other task has spawned
+    detail::scheduled_call* calls_ = nullptr;  // those that are still to come
+    bool halting_ = false;
+    detail::inbox_message cancel_message_;
+    detail::inbox_message halt_message_;
 };
 
 /// The scheduler that runs the calling task. Precondition: there is one.

@@ -29,9 +29,10 @@ class task;
 
 namespace detail {
 
-/// The end of a spawned task, as its outermost frame stops for good: tells the handle and the
-/// group, frees both.
-void finish_root(std::coroutine_handle<> frame, promise_base& promise) noexcept;
+/// The end of a spawned task, as its outermost frame stops for good. finish_task tells the handle
+/// and the group, and frees what nobody keeps; at home, where a task that is away returns to first.
+void finish_root(promise_base& promise) noexcept;
+void finish_task(task_state& task, promise_base& root) noexcept;
 
 struct final_awaiter {
     bool await_ready() const noexcept { return false; }
@@ -39,7 +40,7 @@ struct final_awaiter {
     std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> frame) const noexcept {
         Promise& promise = frame.promise();
         if (promise_base* parent = promise.parent()) return transfer_to(handle_of(*parent));
-        finish_root(frame, promise);
+        finish_root(promise);
         return std::noop_coroutine();
     }
     void await_resume() const noexcept {}

@@ -1,5 +1,7 @@
 #include <rondo/runtime/task_group.hpp>
 
+#include <rondo/runtime/detail/stay.hpp>
+
 #include <typeinfo>
 
 namespace rondo {
@@ -25,15 +27,13 @@ bool is_cancellation(const std::exception_ptr& error) noexcept {
 }  // namespace
 
 void handle_wait::start(promise_base& waiter, std::source_location where) noexcept {
-    if (root_.root_waiter<handle_wait>() != nullptr) {
-        misuse("a task_handle is awaited by two tasks at once", where);
-    }
-    root_.set_root(this);
+    if (target_.waiter != nullptr) misuse("a task_handle is awaited by two tasks at once", where);
+    target_.waiter = this;
     block(*this, waiter, where);
 }
 
 void handle_wait::cancel() noexcept {
-    root_.set_root();
+    target_.waiter = nullptr;
     was_cancelled_ = true;
     current_core->wake(*task);
 }
@@ -42,21 +42,32 @@ void handle_wait::describe(std::FILE* out) const { std::fputs("the end of a task
 
 void drop_handle(task_state& task) noexcept { task.flags &= ~scope_node::has_handle; }
 
-void finish_root(std::coroutine_handle<> frame, promise_base& promise) noexcept {
-    scheduler_core& core = *current_core;
-    task_state& task = *core.current;
+void free_task_state(task_state& task) noexcept {
+    promise_base::operator delete(&task, sizeof(task_state));
+}
+
+void finish_root(promise_base& promise) noexcept {
+    finish_task(*std::exchange(current_core->current, nullptr), promise);
+}
+
+void finish_task(task_state& task, promise_base& root) noexcept {
     if (task.first_child != nullptr) {
         const auto& group = static_cast<const task_group&>(*task.first_child);
         misuse("a task ended before a task_group that it made; it was made here", group.where_);
     }
+    if ((task.flags & scope_node::visiting) != 0) {
+        return stay::end(static_cast<visitor_state&>(task), root);
+    }
     auto& group = static_cast<task_group&>(*task.parent);
-    const bool frame_is_kept = (task.flags & scope_node::has_handle) != 0;
+    const bool has_handle = (task.flags & scope_node::has_handle) != 0;
+    task.flags |= scope_node::ended;
     task.detach();
-    core.frames.deallocate(&task, sizeof(task_state));
-    core.current = nullptr;
-    if (auto* waiter = promise.root_waiter<handle_wait>()) waiter->finished();
-    group.child_ended(promise.failure());
-    if (!frame_is_kept) frame.destroy();
+    if (task.waiter != nullptr) task.waiter->finished();
+    group.child_ended(root.failure());
+    if (!has_handle) {
+        handle_of(root).destroy();
+        free_task_state(task);
+    }
 }
 
 }  // namespace detail
@@ -120,6 +131,22 @@ void task_group::child_ended(std::exception_ptr* error) noexcept {
     if (running_ == 0 && joiner_ != nullptr) {
         detail::current_core->wake(*std::exchange(joiner_, nullptr)->task);
     }
+}
+
+// Whoever calls is one of the group's tasks, away from home: the message comes home before the task
+// does, so the group is still there.
+void task_group::cancel_from_elsewhere() noexcept {
+    struct request : detail::inbox_message {
+        task_group* group;
+    };
+    auto* message = new request;
+    message->group = this;
+    message->run = [](detail::inbox_message& arrived) noexcept {
+        auto& self = static_cast<request&>(arrived);
+        self.group->cancel();
+        delete &self;
+    };
+    if (!home_->post(*message)) delete message;
 }
 
 bool task_group::join_awaiter::await_ready() noexcept {

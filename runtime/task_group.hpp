@@ -14,6 +14,7 @@
 #include <rondo/runtime/cancel_scope.hpp>
 #include <rondo/runtime/detail/awaitable.hpp>
 #include <rondo/runtime/detail/misuse.hpp>
+#include <rondo/runtime/resume_on.hpp>
 #include <rondo/runtime/task.hpp>
 
 #include <concepts>
@@ -35,7 +36,7 @@ namespace detail {
 /// What is waited for by whoever awaits a task_handle.
 class handle_wait : public suspension {
 public:
-    explicit handle_wait(promise_base& root) noexcept : root_(root) {}
+    explicit handle_wait(task_state& target) noexcept : target_(target) {}
     void cancel() noexcept override;
     void describe(std::FILE* out) const override;
     void finished() noexcept { current_core->wake(*task); }
@@ -43,13 +44,13 @@ public:
 protected:
     ~handle_wait() = default;
     void start(promise_base& waiter, std::source_location where) noexcept;
+    task_state& target_;
     bool was_cancelled_ = false;
-
-private:
-    promise_base& root_;
 };
 
+/// A handle of a task that has not ended is gone; of one that has.
 void drop_handle(task_state& task) noexcept;
+void free_task_state(task_state& task) noexcept;
 
 template <class Awaitable>
 auto as_task(Awaitable work) -> task<await_result_t<Awaitable>> {
@@ -61,14 +62,14 @@ task<T> as_task(task<T> work) noexcept {
 }
 
 class task_dump;
-class local_run;
 class group_body;
 
 }  // namespace detail
 
 /// The result of a spawned task, and a way to cancel that task alone. Dropping the handle changes
 /// nothing for the task; keeping it keeps the finished task's outermost frame, for the result, and
-/// the parameters of that frame with it. Destroy it on the scheduler that it came from.
+/// the parameters of that frame with it.
+/// Thread safety: the scheduler that it came from only, wherever the task is.
 template <class T>
 class task_handle {
 public:
@@ -85,7 +86,7 @@ public:
     ~task_handle() { reset(); }
 
     /// Whether the task has ended, in whatever way.
-    bool done() const noexcept { return frame_.done(); }
+    bool done() const noexcept { return (task_->flags & detail::scope_node::ended) != 0; }
 
     /// Cancels the task: each of its awaits ends with operation_cancelled. That ending is no error
     /// of the group. No effect on a task that has ended.
@@ -95,9 +96,12 @@ public:
 
     class awaiter final : public detail::handle_wait {
     public:
-        explicit awaiter(std::coroutine_handle<detail::task_promise<T>> frame) noexcept
-            : handle_wait(frame.promise()), frame_(frame) {}
-        bool await_ready() const noexcept { return frame_.done(); }
+        awaiter(std::coroutine_handle<detail::task_promise<T>> frame,
+                detail::task_state& task) noexcept
+            : handle_wait(task), frame_(frame) {}
+        bool await_ready() const noexcept {
+            return (target_.flags & detail::scope_node::ended) != 0;
+        }
         template <detail::rondo_promise Promise>
         bool await_suspend(std::coroutine_handle<Promise> waiter,
                            std::source_location where = std::source_location::current()) noexcept {
@@ -118,31 +122,34 @@ public:
     /// Completes when the task has ended, with its value (moved out: await it once) or its
     /// exception.
     /// Cancellation: gives up waiting; the task goes on.
-    awaiter operator co_await() const noexcept { return awaiter{frame_}; }
+    awaiter operator co_await() const noexcept { return awaiter{frame_, *task_}; }
 
 private:
     friend class task_group;
+    friend class runtime;
+    const detail::task_state& state() const noexcept { return *task_; }
     task_handle(std::coroutine_handle<detail::task_promise<T>> frame,
                 detail::task_state& task) noexcept
         : frame_(frame), task_(&task) {}
 
     void reset() noexcept {
         if (!frame_) return;
-        if (frame_.done()) {
+        if (done()) {
             frame_.destroy();
+            detail::free_task_state(*task_);
         } else {
             detail::drop_handle(*task_);
         }
     }
 
     std::coroutine_handle<detail::task_promise<T>> frame_;
-    detail::task_state* task_;  // valid until the task has ended
+    detail::task_state* task_;
 };
 
 /// A set of running tasks with one end. Made directly, it must be joined before it is destroyed: a
 /// group dropped with tasks unjoined aborts with a sentence that names the place where it was made.
 /// with_task_group joins by itself, also when an exception passes.
-/// Thread safety: the owning scheduler only.
+/// Thread safety: the owning scheduler only; cancel() from the group's own tasks wherever they are.
 class task_group final : private detail::scope_state {
 public:
     explicit task_group(std::source_location where = std::source_location::current()) noexcept;
@@ -180,8 +187,27 @@ public:
         }
     }
 
+    /// The same on another scheduler: the task goes there, and is joined and cancelled from here as
+    /// any other. A callable is called there. Where that scheduler has stopped, the task fails with
+    /// runtime_errc::scheduler_stopped.
+    template <detail::awaitable Awaitable>
+    auto spawn_on(scheduler& where, Awaitable work) {
+        return spawn(await_on(where, std::move(work)), where_);
+    }
+    template <class F, class... Args>
+        requires(std::invocable<F&, Args...> || std::invocable<F&, Args&...>)
+    auto spawn_on(scheduler& where, F f, Args... args) {
+        return spawn(call_on(where, std::move(f), std::move(args)...), where_);
+    }
+
     /// Cancels every task of the group, now and from now on.
-    void cancel() noexcept { detail::cancel_subtree(*this); }
+    void cancel() noexcept {
+        if (home_ == detail::current_core) {
+            detail::cancel_subtree(*this);
+        } else {
+            cancel_from_elsewhere();
+        }
+    }
 
     class join_awaiter final : public detail::suspension {
     public:
@@ -213,11 +239,11 @@ public:
     [[nodiscard]] join_awaiter join() noexcept { return join_awaiter{*this, false}; }
 
 private:
-    friend void detail::finish_root(std::coroutine_handle<>, detail::promise_base&) noexcept;
+    friend void detail::finish_task(detail::task_state&, detail::promise_base&) noexcept;
     friend class detail::group_body;
     friend class detail::task_dump;
     friend class scope_entry;
-    friend class detail::local_run;
+    friend class scheduler;
 
     task_group(detail::scope_node& under, std::source_location where) noexcept;
 
@@ -241,6 +267,8 @@ private:
                std::source_location where) noexcept;
     void child_ended(std::exception_ptr* error) noexcept;
     void fail(std::exception_ptr error) noexcept;
+    void cancel_from_elsewhere() noexcept;
+    void arrived() noexcept override { home_ = detail::current_core; }
 
     template <class F, class... Args>
     static auto invoke_kept(F& f, Args&... args) {
@@ -257,6 +285,21 @@ private:
         co_return co_await work;
     }
 
+    template <class Awaitable>
+    static auto await_on(scheduler& where, Awaitable work)
+        -> task<detail::await_result_t<Awaitable>> {
+        co_await resume_on(where);
+        co_return co_await std::move(work);
+    }
+
+    template <class F, class... Args>
+    static auto call_on(scheduler& where, F f, Args... args) -> decltype(invoke_kept(f, args...)) {
+        co_await resume_on(where);
+        auto work = invoke_kept(f, args...);
+        co_return co_await work;
+    }
+
+    detail::scheduler_core* home_ = detail::current_core;
     std::size_t running_ = 0;
     join_awaiter* joiner_ = nullptr;
     std::exception_ptr error_;  // the first that a child ended with, until a join throws it

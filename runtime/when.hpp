@@ -6,8 +6,10 @@
 //     if (winner.index() == 1) ...
 
 #include <rondo/runtime/detail/awaitable.hpp>
+#include <rondo/runtime/resume_on.hpp>
 #include <rondo/runtime/task.hpp>
 #include <rondo/runtime/task_group.hpp>
+#include <rondo/runtime/timeout.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -51,14 +53,18 @@ auto take_result(task_handle<T>& handle) -> result_or_monostate<T> {
     }
 }
 
+// The winner is written at home: work may hop, and end elsewhere.
 template <std::size_t Index, class Variant, class Awaitable>
 auto race(std::optional<Variant>& winner, task_group& group, Awaitable work) -> task<> {
     using result = await_result_t<Awaitable>;
+    scheduler_core& home = *current_core;
     if constexpr (std::is_void_v<result>) {
         co_await std::move(work);
+        if (current_core != &home) co_await shield(resume_on(*home.owner));
         if (!winner) winner.emplace(std::in_place_index<Index>);
     } else {
         result value = co_await std::move(work);
+        if (current_core != &home) co_await shield(resume_on(*home.owner));
         if (!winner) winner.emplace(std::in_place_index<Index>, std::forward<result>(value));
     }
     group.cancel();

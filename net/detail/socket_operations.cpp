@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -139,7 +140,7 @@ void send_all_operation::describe(std::FILE* out) const {
 
 int send_gather_operation::begin() noexcept {
     refill();
-    return 0;
+    return stream_operation::begin();
 }
 
 // Replaces sent pieces by those that follow.
@@ -186,9 +187,31 @@ void send_gather_operation::describe(std::FILE* out) const {
     std::fprintf(out, "sendmsg on fd %d", fd);
 }
 
+// hangup
+
+void hangup_operation::prepare(io_uring_sqe& sqe) noexcept {
+    io_uring_prep_poll_add(&sqe, fd, POLLRDHUP);
+}
+
+int hangup_operation::attempt() noexcept {
+    pollfd state{fd, POLLRDHUP, 0};
+    const int count = without_interruption([&] { return ::poll(&state, 1, 0); });
+    if (count < 0) return count;
+    return count == 0 ? -EAGAIN : state.revents;
+}
+
+void hangup_operation::describe(std::FILE* out) const {
+    std::fprintf(out, "the end of the connection on fd %d", fd);
+}
+
+hangup hangup_operation::value() const noexcept {
+    return (result & (POLLHUP | POLLERR)) != 0 ? hangup::broken : hangup::no_more_data;
+}
+
 // accept
 
 int accept_operation::begin() noexcept {
+    listener_->socket_.settle_here();
     // Only epoll tries calls that might block; io_uring takes O_NONBLOCK for a wish to fail rather
     // than wait.
     if (runs_on_epoll() && !listener_->never_blocks_) {
@@ -231,7 +254,6 @@ bool accept_operation::finish(int value) noexcept {
 void accept_operation::describe(std::FILE* out) const { std::fprintf(out, "accept on fd %d", fd); }
 
 tcp_stream accept_operation::value() const noexcept {
-    current_core->io->opened(result);
     return tcp_stream{socket_handle{result}, endpoint_of(peer_, peer_size_)};
 }
 

@@ -20,6 +20,12 @@ namespace rondo {
 class tcp_stream;
 class tcp_listener;
 
+/// How far the other end of a connection has gone.
+enum class hangup {
+    no_more_data,  // it has shut its sending side down, or closed: TCP does not tell which
+    broken,        // the connection is gone
+};
+
 namespace detail {
 
 // The kernel counts what one call moves in an int.
@@ -31,10 +37,29 @@ inline constexpr int ended_early = -4096;
 /// Throws std::system_error: `WHAT 127.0.0.1:5566: Connection reset by peer`.
 [[noreturn]] void fail_on(const tcp_stream& stream, const char* what, std::error_code code);
 
-class recv_operation final : public io_operation<recv_operation, std::size_t> {
+/// The socket of `stream` is about to be used by this scheduler.
+void settle_here(const tcp_stream& stream) noexcept;
+
+template <class Derived, class Value>
+class stream_operation : public io_operation<Derived, Value> {
+public:
+    int begin() noexcept {
+        settle_here(*stream_);
+        return 0;
+    }
+
+protected:
+    stream_operation(const tcp_stream& stream, int descriptor, readiness direction) noexcept
+        : io_operation<Derived, Value>(descriptor, direction), stream_(&stream) {}
+    ~stream_operation() = default;
+
+    const tcp_stream* stream_;
+};
+
+class recv_operation final : public stream_operation<recv_operation, std::size_t> {
 public:
     recv_operation(const tcp_stream& stream, int descriptor, std::span<std::byte> space) noexcept
-        : io_operation(descriptor, readiness::read), stream_(&stream), space_(space) {}
+        : stream_operation(stream, descriptor, readiness::read), space_(space) {}
 
     void prepare(io_uring_sqe& sqe) noexcept override;
     int attempt() noexcept override;
@@ -44,15 +69,14 @@ public:
     [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "read from", code); }
 
 private:
-    const tcp_stream* stream_;
     std::span<std::byte> space_;
 };
 
-class recv_exactly_operation final : public io_operation<recv_exactly_operation, std::size_t> {
+class recv_exactly_operation final : public stream_operation<recv_exactly_operation, std::size_t> {
 public:
     recv_exactly_operation(const tcp_stream& stream, int descriptor,
                            std::span<std::byte> space) noexcept
-        : io_operation(descriptor, readiness::read), stream_(&stream), space_(space) {}
+        : stream_operation(stream, descriptor, readiness::read), space_(space) {}
 
     void prepare(io_uring_sqe& sqe) noexcept override;
     int attempt() noexcept override;
@@ -65,16 +89,15 @@ public:
 private:
     std::span<std::byte> left() const noexcept { return space_.subspan(done_); }
 
-    const tcp_stream* stream_;
     std::span<std::byte> space_;
     std::size_t done_ = 0;
 };
 
-class send_some_operation final : public io_operation<send_some_operation, std::size_t> {
+class send_some_operation final : public stream_operation<send_some_operation, std::size_t> {
 public:
     send_some_operation(const tcp_stream& stream, int descriptor,
                         std::span<const std::byte> bytes) noexcept
-        : io_operation(descriptor, readiness::write), stream_(&stream), bytes_(bytes) {}
+        : stream_operation(stream, descriptor, readiness::write), bytes_(bytes) {}
 
     void prepare(io_uring_sqe& sqe) noexcept override;
     int attempt() noexcept override;
@@ -83,15 +106,14 @@ public:
     [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "write to", code); }
 
 private:
-    const tcp_stream* stream_;
     std::span<const std::byte> bytes_;
 };
 
-class send_all_operation final : public io_operation<send_all_operation, void> {
+class send_all_operation final : public stream_operation<send_all_operation, void> {
 public:
     send_all_operation(const tcp_stream& stream, int descriptor,
                        std::span<const std::byte> bytes) noexcept
-        : io_operation(descriptor, readiness::write), stream_(&stream), left_(bytes) {}
+        : stream_operation(stream, descriptor, readiness::write), left_(bytes) {}
 
     void prepare(io_uring_sqe& sqe) noexcept override;
     int attempt() noexcept override;
@@ -101,18 +123,17 @@ public:
     [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "write to", code); }
 
 private:
-    const tcp_stream* stream_;
     std::span<const std::byte> left_;
 };
 
 /// Sends several buffers, one after the other, a window of them with each call.
-class send_gather_operation final : public io_operation<send_gather_operation, void> {
+class send_gather_operation final : public stream_operation<send_gather_operation, void> {
 public:
     static constexpr std::size_t window = 16;
 
     send_gather_operation(const tcp_stream& stream, int descriptor,
                           std::span<const std::span<const std::byte>> buffers) noexcept
-        : io_operation(descriptor, readiness::write), stream_(&stream), rest_(buffers) {}
+        : stream_operation(stream, descriptor, readiness::write), rest_(buffers) {}
 
     /// For up to `window` buffers that are listed nowhere else.
     void add(std::span<const std::byte> bytes) noexcept {
@@ -134,12 +155,23 @@ private:
     void refill() noexcept;
     void point_message() noexcept;
 
-    const tcp_stream* stream_;
     std::span<const std::span<const std::byte>> rest_;  // not in pieces_ yet
     std::array<iovec, window> pieces_;                  // [first_, count_) are to be sent
     std::size_t first_ = 0;
     std::size_t count_ = 0;
     msghdr message_{};
+};
+
+class hangup_operation final : public stream_operation<hangup_operation, hangup> {
+public:
+    hangup_operation(const tcp_stream& stream, int descriptor) noexcept
+        : stream_operation(stream, descriptor, readiness::read) {}
+
+    void prepare(io_uring_sqe& sqe) noexcept override;
+    int attempt() noexcept override;
+    void describe(std::FILE* out) const override;
+    hangup value() const noexcept;
+    [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "wait for", code); }
 };
 
 class accept_operation final : public io_operation<accept_operation, tcp_stream> {

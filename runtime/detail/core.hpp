@@ -3,6 +3,7 @@
 // the timers and the reactor of this thread's scheduler. `scheduler` is the public face of it.
 
 #include <rondo/runtime/detail/frame_recycler.hpp>
+#include <rondo/runtime/detail/inbox.hpp>
 #include <rondo/runtime/detail/task_state.hpp>
 #include <rondo/runtime/detail/timer_wheel.hpp>
 
@@ -66,13 +67,6 @@ protected:
     ~timer() = default;
 };
 
-/// A message from another thread; posted through `scheduler_core::post`, run on the scheduler's
-/// own.
-struct inbox_message {
-    inbox_message* next = nullptr;
-    void (*run)(inbox_message&) noexcept = nullptr;
-};
-
 struct scheduler_core {
     frame_recycler frames;
     ready_queue ready;
@@ -84,31 +78,42 @@ struct scheduler_core {
     void* next_frame = nullptr;
     timer_wheel timers;
     reactor* io = nullptr;
+    std::uint32_t reactor_id = 0;  // its id()
     scheduler* owner = nullptr;
-    ready_queue settlers;  // tasks in settle(): run when every other task is blocked
-    scope_node root;       // top of the task tree
+    ready_queue settlers;   // tasks in settle(): run when every other task is blocked
+    scope_node root;        // top of the task tree
+    scope_node visitors;    // below it: the tasks of other schedulers that are here now
+    std::size_t stays = 0;  // of those, and of own tasks that are away
     std::uint32_t last_task_id = 0;
 
-    // Messages from other threads, newest first. A thread that pushes and finds `asleep` set clears
-    // it and wakes the reactor; see scheduler.cpp for why no wake-up is lost.
-    std::atomic<inbox_message*> inbox{nullptr};
-    std::atomic<bool> asleep{false};
+    // What other threads write has cache lines of its own.
+    alignas(64) inbox messages;
+    // Threads inside post(). The scheduler outlives them: see close_inbox().
+    std::atomic<unsigned> posting{0};
 
-    explicit scheduler_core(std::int64_t now) : timers(now) {}
+    explicit scheduler_core(std::int64_t now) : timers(now) { visitors.attach(root); }
 
     void wake(task_state& task) noexcept {
         task.flags &= ~scope_node::blocked;
         ready.push(task);
     }
 
-    /// Any thread. The message must live until it has run.
-    void post(inbox_message& message) noexcept;
+    /// Any thread. The message must live until it has run. False: the scheduler has stopped, and the
+    /// message is the caller's again. Never so while a task of the scheduler, or one that visits it,
+    /// has not ended.
+    bool post(inbox_message& message) noexcept;
+
+    /// Refuses all later messages and waits until nobody is in the middle of posting one. False, and
+    /// nothing is done, when there are messages left to take.
+    bool close_inbox() noexcept;
 };
 
 #if defined(__GNUC__)
 [[gnu::tls_model("initial-exec")]]
 #endif
 extern constinit thread_local scheduler_core* current_core;
+
+scheduler_core& core_of(scheduler& of) noexcept;
 
 inline std::int64_t now_ns() noexcept {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(

@@ -24,6 +24,7 @@ public:
     void wait(std::int64_t deadline) noexcept override;
     void wake() noexcept override;
     void opened(int fd) noexcept override;
+    void disown(int fd) noexcept override;
     void release(int fd) noexcept override;
     void close(int fd) noexcept override;
     void flush() noexcept override {}

@@ -78,7 +78,7 @@ io_uring_reactor::io_uring_reactor() {
     set_up();
     try {
         check_operations();
-        wake_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        wake_fd_ = ::eventfd(0, EFD_CLOEXEC);  // no O_NONBLOCK: a read of it is to wait
         if (wake_fd_ < 0) throw_unavailable(errno, "eventfd");
     } catch (...) {
         leave_ring();
@@ -137,9 +137,10 @@ void io_uring_reactor::check_operations() {
     io_uring_probe* probe = io_uring_get_probe_ring(&ring_);
     if (probe == nullptr) throw_unavailable(ENOSYS, "io_uring_register");
     bool complete = true;
-    for (const int opcode : {IORING_OP_ACCEPT, IORING_OP_CONNECT, IORING_OP_RECV, IORING_OP_SEND,
-                             IORING_OP_SENDMSG, IORING_OP_RECVMSG, IORING_OP_POLL_ADD,
-                             IORING_OP_ASYNC_CANCEL, IORING_OP_CLOSE, IORING_OP_SHUTDOWN}) {
+    for (const int opcode :
+         {IORING_OP_ACCEPT, IORING_OP_CONNECT, IORING_OP_RECV, IORING_OP_SEND, IORING_OP_SENDMSG,
+          IORING_OP_RECVMSG, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_CLOSE,
+          IORING_OP_SHUTDOWN, IORING_OP_READ}) {
         complete = complete && io_uring_opcode_supported(probe, opcode) != 0;
     }
     io_uring_free_probe(probe);
@@ -283,7 +284,7 @@ void io_uring_reactor::wait(std::int64_t deadline) noexcept {
 void io_uring_reactor::arm_wake() noexcept {
     io_uring_sqe* sqe = free_entry();
     if (sqe == nullptr) return;
-    io_uring_prep_poll_add(sqe, wake_fd_, POLLIN);
+    io_uring_prep_read(sqe, wake_fd_, &wake_ups_, sizeof wake_ups_, 0);
     io_uring_sqe_set_data64(sqe, wake_up);
     wake_armed_ = true;
 }
@@ -296,8 +297,6 @@ void io_uring_reactor::collect() noexcept {
         ++count;
         if (cqe->user_data == nobody) continue;
         if (cqe->user_data == wake_up) {
-            std::uint64_t ignored;
-            [[maybe_unused]] const auto got = ::read(wake_fd_, &ignored, sizeof ignored);
             wake_armed_ = false;
             continue;
         }

@@ -6,6 +6,7 @@
 #include <liburing.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 namespace rondo::detail {
@@ -26,6 +27,7 @@ public:
     void wait(std::int64_t deadline) noexcept override;
     void wake() noexcept override;
     void opened(int fd) noexcept override;
+    void disown(int) noexcept override {}
     void release(int fd) noexcept override;
     void close(int fd) noexcept override;
     void flush() noexcept override;
@@ -75,6 +77,7 @@ private:
     unsigned features_ = 0;
     bool wake_armed_ = false;
     int wake_fd_ = -1;
+    std::uint64_t wake_ups_ = 0;  // where the kernel puts what it reads from it
     op_queue backlog_;            // operations that found the submission queue full
     op_queue cancels_;            // cancel requests that did
     std::vector<entry> entries_;  // by descriptor

@@ -23,9 +23,8 @@ public:
     promise_base(const promise_base&) = delete;
     promise_base& operator=(const promise_base&) = delete;
 
-    // Which frame awaits this one, and how this one stands, in the low bits. A root frame (a
-    // spawned task's outermost) has no such frame; its pointer is to the suspension of whoever
-    // awaits its task_handle, or null.
+    // Which frame awaits this one, and how this one stands, in the low bits. A root frame is a
+    // spawned task's outermost: no frame awaits it.
     enum : std::uintptr_t { root = 1, failed = 2, has_value = 4, all_bits = 7 };
 
     bool was_started() const noexcept { return link_ != 0; }
@@ -36,13 +35,7 @@ public:
         link_ = reinterpret_cast<std::uintptr_t>(&parent);
     }
 
-    template <class Waiter>
-    Waiter* root_waiter() const noexcept {
-        return reinterpret_cast<Waiter*>(link_ & ~all_bits);
-    }
-    void set_root(void* waiter = nullptr) noexcept {
-        link_ = reinterpret_cast<std::uintptr_t>(waiter) | root | (link_ & (failed | has_value));
-    }
+    void set_root() noexcept { link_ |= root; }
 
     bool is(std::uintptr_t bit) const noexcept { return (link_ & bit) != 0; }
     void mark(std::uintptr_t bit) noexcept { link_ |= bit; }

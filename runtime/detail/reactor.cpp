@@ -2,6 +2,8 @@
 
 #include <rondo/runtime/detail/operation.hpp>
 
+#include <atomic>
+#include <cstdint>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -27,6 +29,12 @@ reactor_kind parse_reactor_kind(std::string_view name) {
 }
 
 namespace detail {
+
+reactor::reactor() noexcept
+    : id_([] {
+          static constinit std::atomic<std::uint32_t> last{0};
+          return ++last;
+      }()) {}
 
 void operation::cancel() noexcept {
     cancel_wanted = true;

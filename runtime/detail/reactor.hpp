@@ -25,12 +25,15 @@ public:
     /// ... and with this one sleeps until something happens.
     static constexpr std::int64_t forever = INT64_MAX;
 
-    reactor() = default;
+    reactor() noexcept;
     reactor(const reactor&) = delete;
     reactor& operator=(const reactor&) = delete;
     virtual ~reactor() = default;
 
     virtual reactor_kind kind() const noexcept = 0;
+
+    /// Another number for each reactor that the process makes; never 0.
+    std::uint32_t id() const noexcept { return id_; }
 
     /// Starts an operation of the task that is running now. The operation then belongs to the
     /// kernel until its last completion.
@@ -51,6 +54,10 @@ public:
     /// more.
     virtual void opened(int fd) noexcept = 0;
 
+    /// The descriptor is used by another reactor from now on. Any thread. Precondition: nothing is
+    /// pending on it.
+    virtual void disown(int fd) noexcept = 0;
+
     /// Lets go of a descriptor that is about to be closed. Operations still pending on it end with
     /// -EBADF.
     virtual void release(int fd) noexcept = 0;
@@ -60,6 +67,9 @@ public:
 
     /// Carries out at once what may otherwise wait: afterwards closed descriptors are free.
     virtual void flush() noexcept = 0;
+
+private:
+    const std::uint32_t id_;
 };
 
 /// The reactor asked for; see reactor_kind for what `automatic` and RONDO_REACTOR mean. Throws

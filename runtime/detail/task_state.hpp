@@ -11,8 +11,8 @@
 
 namespace rondo::detail {
 
+class handle_wait;
 class promise_base;
-struct scheduler_core;
 struct task_state;
 
 /// What a task is waiting for; lives in the awaiter, inside the frame that waits.
@@ -46,6 +46,9 @@ struct scope_node {
         is_group = 32,         // a task_group
         has_handle = 64,       // task: a task_handle keeps the root frame
         blocked = 128,         // task: waiting_on is valid, the task is in no ready queue
+        ended = 256,           // task: it has; its handle frees it
+        visiting = 512,        // task: a visitor_state, of a task whose home is another scheduler
+        timer_travels = 1024,  // cancel_scope: its deadline is to be armed again on arrival
     };
 
     scope_node* parent = nullptr;
@@ -85,6 +88,10 @@ struct scope_state : scope_node {
     /// starts its clock.
     virtual void shield_touched() noexcept {}
 
+    /// The task is about to leave this scheduler, and the scope goes with it; it has arrived.
+    virtual void departing() noexcept {}
+    virtual void arrived() noexcept {}
+
 protected:
     ~scope_state() = default;
 };
@@ -97,14 +104,32 @@ struct task_state : scope_node {
     };
     promise_base* leaf = nullptr;     // the frame to resume
     scope_node* innermost = nullptr;  // the scope it runs in; itself when it entered none
+    handle_wait* waiter = nullptr;    // who awaits its task_handle
 
     bool should_stop() const noexcept { return innermost->is_cancelled(); }
 };
-static_assert(sizeof(task_state) == 64, "a task's state is counted in every sleeping task");
+static_assert(sizeof(task_state) == 72, "a task's state is counted in every sleeping task");
+
+/// The node after `node` in a walk, parents first, over everything below `top`; null at the end.
+/// What lies below `node` is left out where `descend` is false.
+inline scope_node* next_below(const scope_node& top, scope_node& node,
+                              bool descend = true) noexcept {
+    if (descend && node.first_child != nullptr) return node.first_child;
+    for (scope_node* at = &node; at != &top; at = at->parent) {
+        if (at->next != nullptr) return at->next;
+    }
+    return nullptr;
+}
 
 /// Marks the node cancelled and everything below it that no shield protects, and asks the tasks
 /// that are blocked there to end.
 void cancel_subtree(scope_node& node, std::uint32_t reason = scope_node::cancel_requested) noexcept;
+
+/// The same for what lies below a node that was told of a cancellation by other means.
+void spread_cancellation(scope_node& node) noexcept;
+
+/// Becomes a child of `under`; where that is cancelled, everything below `node` is told, too.
+void attach_subtree(scope_node& node, scope_node& under) noexcept;
 
 /// The shield of `scope` falls: if an ancestor is cancelled, so is the scope now.
 void enter_scope(scope_state& scope, task_state& task) noexcept;

@@ -1,0 +1,228 @@
+#pragma once
+// The engine of thread_pool: its workers, their queues, and what is queued.
+
+#include <rondo/runtime/detail/future_state.hpp>
+#include <rondo/runtime/future.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace rondo::detail {
+
+/// What a worker runs. It holds a reference to its own state while it is queued.
+class pool_job {
+public:
+    /// Runs it, unless it was cancelled, and lets go of it.
+    virtual void run() noexcept = 0;
+    /// Cancels it, or fails it with `error` if there is one, and lets go of it.
+    virtual void discard(const std::exception_ptr& error) noexcept = 0;
+
+protected:
+    pool_job() = default;
+    ~pool_job() = default;
+
+private:
+    friend class pool_shard;
+    pool_job* next_ = nullptr;
+};
+
+/// One worker's queue. Who submits pushes without a lock; workers take under one that only workers
+/// want (and who shuts down or breaks the pool).
+class alignas(64) pool_shard {
+public:
+    /// False: the shard is closed.
+    bool push(pool_job& job) noexcept;
+
+    struct taken {
+        pool_job* job;  // the oldest; null: there was none
+        bool more;      // more were left
+    };
+    taken take() noexcept;
+
+    /// False while it may seem empty only because somebody is taking from it.
+    bool empty() const noexcept;
+    /// No push succeeds from now on; false: it is not empty.
+    bool close() noexcept;
+
+private:
+    static pool_job* closed() noexcept { return reinterpret_cast<pool_job*>(1); }
+    static bool has_jobs(const pool_job* inbox) noexcept {
+        return inbox != nullptr && inbox != closed();
+    }
+
+    std::atomic<pool_job*> inbox_{nullptr};  // newest first; closed() for good in the end
+    alignas(64) std::mutex taking_;
+    // Oldest first, older than all of the inbox. Written under taking_.
+    std::atomic<pool_job*> first_{nullptr};
+};
+
+class pool_core {
+public:
+    struct options {
+        unsigned threads;
+        std::size_t max_pending;
+        std::function<void()> initializer;
+        bool background;
+    };
+
+    explicit pool_core(options options);
+    pool_core(const pool_core&) = delete;
+    pool_core& operator=(const pool_core&) = delete;
+    ~pool_core();
+
+    /// Makes room for one job; the thread waits for it if it has to. Throws where submit does.
+    void admit();
+    /// The same without waiting; false: there is no room.
+    bool try_admit();
+    /// The same whether there is room or not.
+    void force_admit();
+    /// The same without a look at whether the pool is open.
+    bool take_room() noexcept;
+    /// An admitted job never came.
+    void withdraw() noexcept { job_left(); }
+
+    /// Queues an admitted job; false: every worker has left.
+    bool push(pool_job& job) noexcept;
+
+    /// The same for a job that follows on one of this pool that is being run or discarded: it takes
+    /// over that one's room.
+    bool push_follower(pool_job& job) noexcept;
+
+    [[noreturn]] void refuse() const;
+    void shutdown(bool wait, bool cancel_pending);
+    std::size_t size() const noexcept { return workers_.size(); }
+
+private:
+    struct alignas(64) worker {
+        std::atomic<std::uint32_t> bell{0};
+        std::thread thread;
+    };
+    enum class fate : std::uint32_t { run, cancel, fail };
+
+    void work(std::size_t index) noexcept;
+    void handle(pool_job& job) noexcept;
+    pool_job* take(std::size_t index) noexcept;
+    pool_job* wait_for_job(std::size_t index) noexcept;
+    void stop() noexcept;
+    void break_with(std::exception_ptr error) noexcept;
+    void drain() noexcept;
+    void join() noexcept;
+
+    bool any_job() const noexcept;
+    void wake_one(std::size_t preferred) noexcept;
+    void ring(worker& one) noexcept;
+    std::size_t shard_for_push() noexcept;
+
+    void check_open() const;
+    void job_left() noexcept;
+
+    const std::size_t max_pending_;
+    const bool background_;
+    std::function<void()> initializer_;
+    std::vector<worker> workers_;
+    std::vector<pool_shard> shards_;  // one each
+
+    // Bit i % 64 of word i / 64 is set while worker i looks for work for the last time, or sleeps.
+    // Who clears the bit rings its bell, or is that worker.
+    std::vector<std::atomic<std::uint64_t>> idle_;
+
+    alignas(64) std::atomic<std::size_t> turn_{0};     // round robin over the shards
+    alignas(64) std::atomic<std::size_t> pending_{0};  // counted only with a max_pending
+    std::atomic<std::uint32_t> room_epoch_{0};
+    std::atomic<std::uint32_t> room_waiters_{0};
+
+    alignas(64) std::atomic<bool> stopping_{false};
+    std::atomic<fate> fate_{fate::run};  // of what is queued
+    std::exception_ptr error_;           // why it is broken; written before fate_ says fail
+    std::mutex ending_;                  // of error_
+    std::mutex joining_;                 // of the threads, when they are joined
+};
+
+/// The future's side of a job that gives a T.
+template <class T>
+class job_state : public future_state<T>, public pool_job {
+public:
+    void drop() noexcept { this->release(future_state_base::other); }
+
+protected:
+    template <class F>
+    void run_once(std::optional<F>& f) noexcept {
+        if (this->start()) {
+            auto make = [&]() -> T { return std::invoke(std::move(*f)); };
+            // The callable goes before the news: who waited finds nothing of it left.
+            this->evaluate(make, [&] { f.reset(); });
+        } else {
+            f.reset();
+        }
+    }
+    template <class F>
+    void end_without(std::optional<F>& f, const std::exception_ptr& error) noexcept {
+        f.reset();
+        if (error) {
+            this->fail(error);
+        } else {
+            this->cancel();
+        }
+    }
+};
+
+/// One allocation: the result, the callable and the link of the queue.
+template <class T, class F>
+class job final : public job_state<T> {
+public:
+    explicit job(F f) : f_(std::move(f)) {}
+
+    void run() noexcept override {
+        this->run_once(f_);
+        this->drop();
+    }
+    void discard(const std::exception_ptr& error) noexcept override {
+        this->end_without(f_, error);
+        this->drop();
+    }
+
+private:
+    std::optional<F> f_;
+};
+
+/// Keeps an admitted place until a job stands there.
+class admission {
+public:
+    explicit admission(pool_core& pool) noexcept : pool_(&pool) {}
+    admission(const admission&) = delete;
+    admission& operator=(const admission&) = delete;
+    ~admission() {
+        if (pool_ != nullptr) pool_->withdraw();
+    }
+
+    /// A job stands there.
+    void done() noexcept { pool_ = nullptr; }
+
+    /// Makes a job of f, a callable without parameters, and queues it.
+    template <class F>
+    auto submit(F f) && -> future<std::invoke_result_t<F>> {
+        using value = std::invoke_result_t<F>;
+        auto* const made = new job<value, F>{std::move(f)};
+        future<value> result = future_access::make<value>(*made);
+        if (!pool_->push(*made)) {
+            made->discard(nullptr);
+            pool_->refuse();
+        }
+        done();
+        return result;
+    }
+
+private:
+    pool_core* pool_;
+};
+
+}  // namespace rondo::detail

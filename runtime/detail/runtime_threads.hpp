@@ -1,0 +1,81 @@
+#pragma once
+// The schedulers of one runtime and the threads that they run on: how they start, and how they end.
+//
+// A runtime ends in two steps, both begun from any thread. stop() cancels every task, now and from
+// now on, and refuses new ones. When the last has ended, all schedulers halt together; each goes on
+// for as long as a task of its own is away, or one of another scheduler is there, closes its inbox
+// and leaves its loop. So no task finds a scheduler of its own runtime gone.
+
+#include <rondo/runtime/detail/inbox.hpp>
+#include <rondo/runtime/runtime_options.hpp>
+#include <rondo/runtime/scheduler.hpp>
+
+#include <sched.h>
+
+#include <atomic>
+#include <cstddef>
+#include <exception>
+#include <latch>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+namespace rondo {
+
+class runtime;
+class thread_pool;
+
+namespace detail {
+
+class runtime_threads {
+public:
+    /// Starts everything; throws what went wrong, with nothing left behind.
+    runtime_threads(runtime& owner, const runtime_options& options, bool first_on_calling_thread);
+
+    /// Stops, and waits for all threads.
+    ~runtime_threads();
+
+    std::size_t size() const noexcept { return schedulers_.size(); }
+    scheduler& at(std::size_t index) noexcept { return *schedulers_[index]; }
+    runtime& owner() noexcept { return owner_; }
+    thread_pool& pool();
+
+    /// Cancels everything. Any thread, any number of times.
+    void stop() noexcept;
+
+    bool stopping() const noexcept { return stopping_.load(); }
+
+    /// Stops for an exception, which run() will throw; the first one counts.
+    void fail(std::exception_ptr error) noexcept;
+    std::exception_ptr failure() noexcept;
+
+    /// Keeps the schedulers from halting. False: they have been told to stop.
+    bool hold() noexcept;
+    void release() noexcept;
+
+private:
+    void thread_main(std::size_t index, std::exception_ptr& error, std::latch& started) noexcept;
+    void make_scheduler(std::size_t index);
+    void join() noexcept;
+
+    runtime& owner_;
+    const runtime_options options_;
+    std::vector<std::unique_ptr<scheduler>> schedulers_;
+    std::vector<std::thread> threads_;
+    const bool first_is_here_;  // the first scheduler runs on the thread that made the runtime
+    std::optional<cpu_set_t> affinity_before_;  // of the calling thread, where it was pinned
+
+    std::atomic<bool> stopping_{false};
+    std::atomic<std::size_t> holds_{1};  // tasks submitted and not ended; and one until stop()
+
+    std::mutex changing_;  // guards what follows
+    std::exception_ptr failure_;
+    std::unique_ptr<thread_pool> pool_owner_;
+
+    std::atomic<thread_pool*> pool_{nullptr};  // once it is made
+};
+
+}  // namespace detail
+}  // namespace rondo

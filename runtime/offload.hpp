@@ -1,0 +1,100 @@
+#pragma once
+// Computing, and calls that block, away from the reactor.
+//
+//     auto digest = co_await offload([&] { return sha256(file); });
+//     auto primes = co_await offload([n](std::stop_token stop) { return sieve(n, stop); });
+
+#include <rondo/runtime/detail/future_state.hpp>
+#include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/future.hpp>
+#include <rondo/runtime/runtime.hpp>
+#include <rondo/runtime/task.hpp>
+#include <rondo/runtime/thread_pool.hpp>
+
+#include <concepts>
+#include <coroutine>
+#include <functional>
+#include <source_location>
+#include <stop_token>
+#include <type_traits>
+#include <utility>
+
+namespace rondo {
+
+namespace detail {
+
+/// Waits for a job of the pool, and passes a cancellation on to it. The job's end ends the wait in
+/// every case.
+template <class T>
+class offload_wait final : public future_wait {
+public:
+    offload_wait(future<T> job, std::stop_source* stop) noexcept
+        : future_wait(&future_access::state(job)), job_(std::move(job)), stop_(stop) {}
+
+    bool await_ready() const noexcept { return false; }
+    template <rondo_promise Promise>
+    bool await_suspend(std::coroutine_handle<Promise> waiter,
+                       std::source_location where = std::source_location::current()) {
+        return start(waiter.promise(), where);
+    }
+    T await_resume() {
+        let_go();
+        if (told_to_stop_ && !future_access::state(job_).has_failed()) throw operation_cancelled{};
+        return std::move(job_).get();
+    }
+
+    void cancel() noexcept override {
+        if (state_->cancel() || stop_ == nullptr) return;
+        told_to_stop_ = true;
+        stop_->request_stop();
+    }
+    void describe(std::FILE* out) const override {
+        std::fputs(state_->running() ? "a thread of the pool" : "its turn in the pool", out);
+    }
+
+private:
+    future<T> job_;
+    std::stop_source* stop_;  // null: the job cannot be told
+    bool told_to_stop_ = false;
+};
+
+template <class F>
+auto run_offloaded(F f) -> task<std::invoke_result_t<F&>> {
+    if (current_core->current->should_stop()) throw operation_cancelled{};
+    offload_wait wait{submit_job(this_runtime().pool(), std::move(f)), nullptr};
+    co_return co_await wait;
+}
+
+template <class F>
+auto run_stoppable(F f) -> task<std::invoke_result_t<F&, std::stop_token>> {
+    if (current_core->current->should_stop()) throw operation_cancelled{};
+    std::stop_source stop;
+    auto job = [f = std::move(f), token = stop.get_token()]() mutable {
+        return std::invoke(f, std::move(token));
+    };
+    offload_wait wait{submit_job(this_runtime().pool(), std::move(job)), &stop};
+    co_return co_await wait;
+}
+
+}  // namespace detail
+
+/// Runs f() on a thread of the runtime's own pool (runtime_options::pool_threads) and gives its
+/// result or exception. The pool's threads yield to the reactors where cores are scarce: they run
+/// at the lowest priority (SCHED_IDLE, sched(7)). Jobs start in the order in which they come.
+/// Cancellation: what has not started never does. What runs is waited for, since f may use what the
+/// task owns, and its result is given.
+template <class F>
+    requires std::invocable<F&>
+auto offload(F f) -> task<std::invoke_result_t<F&>> {
+    return detail::run_offloaded(std::move(f));
+}
+
+/// The same for f(std::stop_token). Cancellation: asks f to stop, waits until it has returned, then
+/// throws operation_cancelled, or f's own exception. Callbacks of the token run on the reactor.
+template <class F>
+    requires(std::invocable<F&, std::stop_token> && !std::invocable<F&>)
+auto offload(F f) -> task<std::invoke_result_t<F&, std::stop_token>> {
+    return detail::run_stoppable(std::move(f));
+}
+
+}  // namespace rondo

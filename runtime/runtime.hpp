@@ -1,0 +1,132 @@
+#pragma once
+// One reactor per core, and everything that runs on them.
+//
+//     rondo::runtime rt{{.reactors = 0}};                     // one per usable core
+//     std::future<int> sum = rt.submit(add(1, 2));            // from any thread
+//     rt.run(serve_everybody);                                // waits for it
+//
+// A program with one entry calls run() of run.hpp, which makes a runtime and lends it the calling
+// thread. This class is for those that have threads of their own.
+
+#include <rondo/runtime/runtime_options.hpp>
+#include <rondo/runtime/scheduler.hpp>
+#include <rondo/runtime/task.hpp>
+#include <rondo/runtime/task_group.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <future>
+#include <memory>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+namespace rondo {
+
+class thread_pool;
+
+namespace detail {
+class main_run;
+}
+
+/// Some schedulers, each with a thread and a reactor of its own. They share nothing: a task stays
+/// where it is, unless it hops (resume_on) or is spawned elsewhere (task_group::spawn_on).
+/// Thread safety: everything but construction and destruction may be called from any thread.
+class runtime {
+public:
+    /// Starts the threads. Throws std::system_error when the reactor asked for or a thread cannot
+    /// be had, std::invalid_argument for options that make no sense.
+    explicit runtime(runtime_options options = {});
+
+    runtime(const runtime&) = delete;
+    runtime& operator=(const runtime&) = delete;
+
+    /// Stops, and waits until every task has ended. Not from one of its own threads.
+    ~runtime();
+
+    /// The number of schedulers.
+    std::size_t size() const noexcept;
+
+    rondo::scheduler& scheduler(std::size_t index) noexcept;
+
+    /// Runs `work` on the first scheduler, waits until it has ended, and gives its result or throws
+    /// its exception; or the exception that has stopped the runtime. Throws std::logic_error when
+    /// called from inside a task.
+    template <class T>
+    T run(task<T> work, std::source_location where = std::source_location::current()) {
+        check_that_it_may_block();
+        std::future<T> result = submit(std::move(work), where);
+        result.wait();
+        rethrow_failure();
+        return result.get();
+    }
+
+    /// The same for a callable that returns a task; it is kept until the task has ended.
+    template <std::invocable F>
+        requires detail::returns_task<std::invoke_result_t<F&>>
+    auto run(F f, std::source_location where = std::source_location::current()) {
+        check_that_it_may_block();
+        auto result = submit(std::move(f), where);
+        result.wait();
+        rethrow_failure();
+        return result.get();
+    }
+
+    /// Runs f() on the first scheduler; see scheduler::post.
+    template <std::invocable F>
+    bool post(F f) {
+        return scheduler(0).post(std::move(f));
+    }
+
+    /// Runs a task on the first scheduler; see scheduler::submit.
+    template <class Work>
+    auto submit(Work work, std::source_location where = std::source_location::current()) {
+        return scheduler(0).submit(std::move(work), where);
+    }
+
+    /// Cancels every task, now and from now on. Returns at once.
+    void stop() noexcept;
+
+    /// The threads of offload(). They start with the first call of this.
+    thread_pool& pool();
+
+private:
+    friend class detail::main_run;
+
+    // Its first scheduler runs on the calling thread, in run_here().
+    struct on_calling_thread {};
+    runtime(runtime_options options, on_calling_thread);
+
+    template <class T>
+    T run_here(task<T> work, std::source_location where) {
+        task_handle<T> main = scheduler(0).tasks_.spawn(std::move(work), where);
+        run_to_the_end(main.state());
+        return main.operator co_await().await_resume();
+    }
+
+    void check_that_it_may_block() const;
+    void rethrow_failure() const;
+    void run_to_the_end(const detail::task_state& main);
+
+    std::unique_ptr<detail::runtime_threads> threads_;
+};
+
+/// The runtime of the calling task. Precondition: there is one.
+runtime& this_runtime() noexcept;
+
+/// Runs f(index), a task, on each reactor of this runtime at the same time, with a copy of f for
+/// each, and completes when all have ended. The first exception cancels the others and is thrown.
+/// Cancellation: cancels all of them, waits, then throws operation_cancelled.
+template <std::copy_constructible F>
+    requires std::invocable<F&, std::size_t>
+task<> on_each_reactor(F f) {
+    co_await with_task_group([&f](task_group& group) -> task<> {
+        runtime& all = this_runtime();
+        for (std::size_t i = 0; i < all.size(); ++i) group.spawn_on(all.scheduler(i), f, i);
+        co_return;
+    });
+}
+
+}  // namespace rondo
