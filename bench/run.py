@@ -4,9 +4,12 @@
     bench/run.py --build build                 everything
     bench/run.py --build build echo-64x64      one load point of the echo servers
     bench/run.py --build build micro           ns per operation, bytes and allocations
+    bench/run.py --build build cross_reactor   what reaching another reactor costs
+    bench/run.py --build build fib_demo        short requests beside long ones, on several servers
 
 Every round runs each server once, in an order that turns round from one round to the next, on a
-core of its own; the load generator has another. The tables give medians over the rounds, and the
+core of its own; the load generator has another. (Not in echo-reactors, whose servers want several:
+there the kernel places everybody.) The tables give medians over the rounds, and the
 ratios are medians of what each round measured, so that a slow minute of the machine hits both sides
 of a ratio. Absolute numbers hold for one machine; ratios travel.
 """
@@ -28,23 +31,26 @@ import time
 READY_LINE = re.compile(r"listening on (?P<host>.+):(?P<port>\d+) \((?P<kind>.+)\)")
 READY_SECONDS = 10
 STOP_SECONDS = 10
+ROUNDS = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """An echo server: its command below the build directory, the raw loop to hold it against."""
+    """A server: its command below the build directory, the raw loop to hold it against."""
 
     name: str
     command: tuple
-    yardstick: str
+    yardstick: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One kind of load, as arguments of echo_load."""
+    """One kind of load, as arguments of echo_load, and the servers that get it."""
 
     connections: int
     bytes: int
+    servers: tuple
+    pinned: bool = True
 
 
 RAW_EPOLL = "raw epoll"
@@ -60,9 +66,21 @@ SERVERS = (
     Server(ASIO, ("bench/echo_asio",), RAW_EPOLL),
 )
 
+def rondo_on(reactor, reactors):
+    count = "1 reactor" if reactors == 1 else f"{reactors} reactors"
+    command = ("examples/echo_server", "--reactor", reactor, "--reactors", str(reactors))
+    return Server(f"rondo {reactor}, {count}", command)
+
+
+REACTORS = tuple(rondo_on(kind, count) for kind in ("io_uring", "epoll") for count in (1, 2))
+
 POINTS = {
-    "echo-64x64": Point(connections=64, bytes=64),
+    "echo-64x64": Point(connections=64, bytes=64, servers=SERVERS),
+    "echo-reactors": Point(connections=64, bytes=64, servers=REACTORS, pinned=False),
 }
+
+# Programs that print lines of "name  value unit", and whether each is kept on one core.
+MEASURING = {"micro": True, "cross_reactor": False}
 
 
 class Failure(Exception):
@@ -133,7 +151,8 @@ class RunningServer:
 
 def measure_once(server, point, arguments, cores):
     """One run of one server; returns what echo_load printed, as a dictionary of numbers."""
-    with RunningServer(server, arguments.build, cores.server) as running:
+    server_core, client_core = (cores.server, cores.client) if point.pinned else (None, None)
+    with RunningServer(server, arguments.build, server_core) as running:
         command = [
             str(arguments.build / "bench/echo_load"),
             "--port", str(running.port),
@@ -149,7 +168,7 @@ def measure_once(server, point, arguments, cores):
                 capture_output=True,
                 text=True,
                 timeout=arguments.seconds + arguments.warmup + 60,
-                **Cores.pinned(cores.client),
+                **Cores.pinned(client_core),
             )
         except subprocess.TimeoutExpired:
             raise Failure(f"{server.name}: echo_load did not end in time") from None
@@ -162,7 +181,7 @@ def measure(point, servers, arguments, cores):
     """All rounds of one point: for each server the list of its runs, one a round."""
     runs = collections.defaultdict(list)
     remaining = list(servers)
-    for number in range(arguments.rounds):
+    for number in range(arguments.rounds or ROUNDS):
         for server in remaining if number % 2 == 0 else remaining[::-1]:
             try:
                 runs[server.name].append(measure_once(server, point, arguments, cores))
@@ -189,8 +208,13 @@ def print_table(title, point, runs, servers):
     raw = [name for name in RAW if runs.get(name)]
     best_raw = max(raw, key=lambda name: statistics.median(column(runs, name)), default=None)
     headings = ["server", "requests/s", "spread", "p50 us", "p99 us", "server us/request",
-                "server CPU", "load CPU", "of raw, same kind", "of best raw", "of Asio"]
+                "server CPU", "load CPU"]
+    if raw:
+        headings += ["of raw, same kind", "of best raw", "of Asio"]
     print(f"### {title}: {point.connections} connections, {point.bytes} bytes, closed loop\n")
+    if not point.pinned:
+        print(f"Nobody is pinned, and the load generator competes for the {os.cpu_count()} cores.")
+        print("Where there are two, this does not tell what a second reactor brings.\n")
     print("| " + " | ".join(headings) + " |")
     print("| --- |" + " ---: |" * (len(headings) - 1))
     for server in servers:
@@ -211,10 +235,9 @@ def print_table(title, point, runs, servers):
             f"{median('server_us_per_request'):.2f}",
             f"{median('server_cpu_percent'):.0f} %",
             f"{median('cpu_percent'):.0f} %",
-            ratio(runs, server.name, server.yardstick),
-            ratio(runs, server.name, best_raw),
-            ratio(runs, server.name, ASIO),
         ]
+        if raw:
+            cells += [ratio(runs, server.name, each) for each in (server.yardstick, best_raw, ASIO)]
         print("| " + " | ".join(cells) + " |")
     print()
     if any(float(run["cpu_percent"]) > 90 for each in runs.values() for run in each):
@@ -225,7 +248,7 @@ def print_table(title, point, runs, servers):
 
 def run_point(title, arguments, cores):
     present = []
-    for server in SERVERS:
+    for server in POINTS[title].servers:
         program = arguments.build / server.command[0]
         if program.exists():
             present.append(server)
@@ -238,21 +261,33 @@ def run_point(title, arguments, cores):
         print_table(title, POINTS[title], runs, present)
 
 
-def run_micro(arguments, cores):
-    program = arguments.build / "bench/micro"
+def run_measuring(name, arguments, cores):
+    program = arguments.build / "bench" / name
     if not program.exists():
-        print(f"skipped: micro: {program} is not built\n")
+        print(f"skipped: {name}: {program} is not built\n")
         return
-    print("### micro\n", flush=True)
+    print(f"### {name}\n", flush=True)
+    core = cores.server if MEASURING[name] else None
     done = subprocess.run(
-        [str(program)], stdout=subprocess.PIPE, text=True, timeout=600, **Cores.pinned(cores.server)
+        [str(program)], stdout=subprocess.PIPE, text=True, timeout=600, **Cores.pinned(core)
     )
     print("| operation | value | unit |\n| --- | ---: | --- |")
-    for name, value, unit in re.findall(r"^(.+?) {2,}(\S+) (.+)$", done.stdout, re.MULTILINE):
-        print(f"| {name} | {value} | {unit} |")
+    for operation, value, unit in re.findall(r"^(.+?) {2,}(\S+) (.+)$", done.stdout, re.MULTILINE):
+        print(f"| {operation} | {value} | {unit} |")
     print()
     if done.returncode != 0:
-        raise Failure(f"micro ended with status {done.returncode}")
+        raise Failure(f"{name} ended with status {done.returncode}")
+
+
+def run_fib_demo(arguments):
+    """A program of its own; how many rounds it runs by default is its own decision too."""
+    command = [sys.executable, str(pathlib.Path(__file__).with_name("fib_demo.py")),
+               "--build", str(arguments.build), "--seconds", str(arguments.seconds),
+               "--warmup", str(arguments.warmup)]
+    if arguments.rounds is not None:
+        command += ["--rounds", str(arguments.rounds)]
+    if subprocess.run(command).returncode != 0:
+        raise Failure("fib_demo failed")
 
 
 def describe_machine(cores):
@@ -269,13 +304,14 @@ def describe_machine(cores):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", nargs="?", choices=["echo", *POINTS, "micro"], help="default: all")
+    names = ["echo", *POINTS, *MEASURING, "fib_demo"]
+    parser.add_argument("name", nargs="?", choices=names, help="default: all")
     parser.add_argument("--build", type=pathlib.Path, required=True, help="meson's build directory")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS}; of fib_demo 3")
     parser.add_argument("--seconds", type=float, default=2, help="measured time of a run")
     parser.add_argument("--warmup", type=float, default=0.5, help="seconds of load before it")
     arguments = parser.parse_args()
-    if arguments.rounds < 1:
+    if arguments.rounds is not None and arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
     return arguments
 
@@ -288,8 +324,11 @@ def main():
         for title in POINTS:
             if arguments.name in (None, "echo", title):
                 run_point(title, arguments, cores)
-        if arguments.name in (None, "micro"):
-            run_micro(arguments, cores)
+        for name in MEASURING:
+            if arguments.name in (None, name):
+                run_measuring(name, arguments, cores)
+        if arguments.name in (None, "fib_demo"):
+            run_fib_demo(arguments)
     except (Failure, OSError, subprocess.TimeoutExpired) as failure:
         sys.exit(f"run.py: {failure}")
 

@@ -115,7 +115,10 @@ int main(int argc, char** argv) {
     CLI::App cli{"Passes each line on to all other clients.", "chat_server"};
     server_options options;
     options.add_to(cli);
+    // One room is on one reactor: its clients share it without a lock.
     room everybody;
-    return run_server(cli, argc, argv, options,
-                      [&](rondo::tcp_stream client) { return chat(everybody, std::move(client)); });
+    return run_server(
+        cli, argc, argv, options,
+        [&](rondo::tcp_stream client) { return chat(everybody, std::move(client)); },
+        rondo::accept_mode::single);
 }

@@ -54,10 +54,12 @@ struct server_options {
     }
 };
 
-/// Listens where the options say, tells so in one line, and serves. Of a host's addresses it takes
+/// Listens where the options say, tells so in one line, and serves, on all reactors where `mode` does
+/// not say otherwise. Of a host's addresses it takes
 /// the first of IPv4: it is the one that people type.
 template <class Handler>
-rondo::task<> announce_and_serve(const server_options& options, Handler handler) {
+rondo::task<> announce_and_serve(const server_options& options, Handler handler,
+                                 rondo::accept_mode mode) {
     const auto addresses = co_await rondo::resolve(options.host, options.port);
     const auto v4 = std::find_if(addresses.begin(), addresses.end(),
                                  [](const auto& each) { return each.address().is_v4(); });
@@ -67,23 +69,23 @@ rondo::task<> announce_and_serve(const server_options& options, Handler handler)
     std::cout << "listening on " << listener.local_endpoint().to_string() << " ("
               << to_string(rondo::this_scheduler().reactor()) << ", " << reactors
               << (reactors == 1 ? " reactor)" : " reactors)") << std::endl;
-    co_await rondo::serve(std::move(listener), std::move(handler),
-                          {.mode = rondo::accept_mode::balanced});
+    co_await rondo::serve(std::move(listener), std::move(handler), {.mode = mode});
 }
 
 /// Serves until SIGINT or SIGTERM; then clients are refused and handlers are cancelled, and it ends
 /// when the last of them has. The signals come first: who has read the ready line may send one.
 template <class Handler>
-rondo::task<> serve_until_signal(const server_options& options, Handler handler) {
+rondo::task<> serve_until_signal(const server_options& options, Handler handler,
+                                 rondo::accept_mode mode) {
     co_await rondo::when_any(rondo::wait_signal({SIGINT, SIGTERM}),
-                             announce_and_serve(options, std::move(handler)));
+                             announce_and_serve(options, std::move(handler), mode));
 }
 
 /// What main() returns: 0 after a signal or --help, 2 after a mistake in the arguments, 1 when it
 /// could not start. Mistakes and errors are one line each on standard error.
 template <class Handler>
 int run_server(CLI::App& cli, int argc, char** argv, const server_options& options,
-               Handler handler) {
+               Handler handler, rondo::accept_mode mode = rondo::accept_mode::balanced) {
     const auto complain = [&](std::string_view what, int status) {
         std::string line{what};
         std::replace(line.begin(), line.end(), '\n', ' ');  // an argument may contain some
@@ -92,7 +94,7 @@ int run_server(CLI::App& cli, int argc, char** argv, const server_options& optio
     };
     try {
         cli.parse(argc, argv);
-        rondo::run(serve_until_signal(options, std::move(handler)),
+        rondo::run(serve_until_signal(options, std::move(handler), mode),
                    {.reactors = options.reactors, .reactor = options.reactor});
         return 0;
     } catch (const CLI::Success& help) {

@@ -26,8 +26,9 @@ void socket_handle::close_now_or_soon(int fd) noexcept {
 }
 
 void socket_handle::move_here() const noexcept {
+    // No reactor of this runtime halts while a task runs on one of them.
     runtime& all = this_runtime();
-    for (std::size_t i = 0; i < all.size(); ++i) {
+    for (std::size_t i = 0; reactor_ != 0 && i < all.size(); ++i) {
         reactor& other = *core_of(all.scheduler(i)).io;
         if (other.id() == reactor_) other.disown(fd_);
     }

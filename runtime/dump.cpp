@@ -1,5 +1,6 @@
 #include <rondo/runtime/dump.hpp>
 
+#include <rondo/runtime/detail/dump_writer.hpp>
 #include <rondo/runtime/detail/stay.hpp>
 #include <rondo/runtime/scheduler.hpp>
 #include <rondo/runtime/task_group.hpp>
@@ -61,7 +62,8 @@ namespace detail {
 
 class task_dump {
 public:
-    task_dump(std::FILE* out, std::source_location here) noexcept : out_(out), here_(here) {}
+    task_dump(std::FILE* out, const task_state* running, std::source_location here) noexcept
+        : out_(out), running_(running), here_(here) {}
 
     void write_children(const scope_node& parent, int depth) {
         // The newest child is the first; a reader expects the oldest.
@@ -100,7 +102,7 @@ private:
             std::fprintf(out_, " of reactor %zu", visit.home().owner->index());
         }
         std::fputs(", ", out_);
-        if (&task == current_core->current) {
+        if (&task == running_) {
             std::fputs("running", out_);
         } else if ((task.flags & scope_node::blocked) != 0) {
             std::fputs("waits for ", out_);
@@ -110,7 +112,7 @@ private:
         }
         std::fputs(task.should_stop() ? ", cancelled\n" : "\n", out_);
         // Which frame of the running task runs is known to nobody; it is the one that asks.
-        if (&task == current_core->current) return write_place(here_, depth);
+        if (&task == running_) return write_place(here_, depth);
         for (const promise_base* frame = task.leaf; frame != nullptr; frame = frame->parent()) {
             write_place(frame->where, depth);
         }
@@ -124,20 +126,24 @@ private:
     }
 
     std::FILE* out_;
+    const task_state* running_;
     std::source_location here_;
 };
+
+// What nobody there has spawned hangs below the scheduler's own group, and visitors below theirs;
+// neither is shown.
+void write_tasks(std::FILE* out, const scheduler_core& of, std::source_location here) {
+    task_dump dump{out, of.current, here};
+    for (const scope_node* node = of.root.first_child; node != nullptr; node = node->next) {
+        dump.write_children(*node, 0);
+    }
+}
 
 }  // namespace detail
 
 void dump_tasks(std::FILE* out, std::source_location where) {
     if (detail::current_core == nullptr) return;
-    // What nobody here has spawned hangs below the scheduler's own group, and visitors below theirs;
-    // neither is shown.
-    detail::task_dump dump{out, where};
-    for (const detail::scope_node* node = detail::current_core->root.first_child; node != nullptr;
-         node = node->next) {
-        dump.write_children(*node, 0);
-    }
+    detail::write_tasks(out, *detail::current_core, where);
     std::fflush(out);
 }
 

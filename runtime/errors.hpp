@@ -1,6 +1,7 @@
 #pragma once
 // The exceptions by which a wait ends early.
 
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <type_traits>
@@ -17,6 +18,13 @@ class operation_cancelled {};
 class timeout_error : public std::system_error {
 public:
     timeout_error();
+};
+
+/// Thrown by run() when tasks are left that nothing could ever wake. what() is the dump of all
+/// tasks; before it, where mutexes are the cause, who holds which and waits for which.
+class deadlock_error : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
 };
 
 /// What can go wrong with a runtime, as an error code.

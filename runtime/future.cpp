@@ -20,18 +20,23 @@ future_state_base::~future_state_base() {
 bool future_state_base::cancel() noexcept {
     std::uint32_t status = status_.load(std::memory_order_acquire);
     do {
-        if ((status & phase_bits) == was_cancelled) return true;
-        if ((status & phase_bits) != pending) return false;
-    } while (!status_.compare_exchange_weak(status, was_cancelled));
-    if ((status & thread_waits) != 0) futex_wake(&status_, INT_MAX);
-    notify();
+        const std::uint32_t now = status & phase_bits;
+        if (now == was_cancelled || now == cancelling) return true;
+        if (now != pending) return false;
+    } while (!status_.compare_exchange_weak(status, cancelling | (status & ~phase_bits)));
+    forget_work();
+    // A callback may drop the handle that this is called through.
+    add_reference(other);
+    finish(was_cancelled);
+    release(other);
     return true;
 }
 
 bool future_state_base::start() noexcept {
     std::uint32_t status = status_.load(std::memory_order_relaxed);
     do {
-        if ((status & phase_bits) != pending) return (status & phase_bits) != was_cancelled;
+        const std::uint32_t now = status & phase_bits;
+        if (now != pending) return now != was_cancelled && now != cancelling;
     } while (!status_.compare_exchange_weak(status, began | (status & ~phase_bits)));
     return true;
 }
@@ -40,7 +45,7 @@ future_state_base::claim_result future_state_base::claim() noexcept {
     std::uint32_t status = status_.load(std::memory_order_relaxed);
     do {
         const std::uint32_t now = status & phase_bits;
-        if (now == was_cancelled) return claim_result::cancelled;
+        if (now == was_cancelled || now == cancelling) return claim_result::cancelled;
         if (now != pending && now != began) return claim_result::too_late;
     } while (!status_.compare_exchange_weak(status, completing | (status & ~phase_bits)));
     return claim_result::mine;

@@ -80,7 +80,7 @@ auto run_stoppable(F f) -> task<std::invoke_result_t<F&, std::stop_token>> {
 
 /// Runs f() on a thread of the runtime's own pool (runtime_options::pool_threads) and gives its
 /// result or exception. The pool's threads yield to the reactors where cores are scarce: they run
-/// at the lowest priority (SCHED_IDLE, sched(7)). Jobs start in the order in which they come.
+/// ten steps nicer (sched(7)). Jobs start in the order in which they come.
 /// Cancellation: what has not started never does. What runs is waited for, since f may use what the
 /// task owns, and its result is given.
 template <class F>

@@ -1,5 +1,6 @@
 #include <rondo/runtime/runtime.hpp>
 
+#include <rondo/runtime/detail/deadlock.hpp>
 #include <rondo/runtime/detail/misuse.hpp>
 #include <rondo/runtime/detail/runtime_threads.hpp>
 #include <rondo/runtime/detail/usable_cores.hpp>
@@ -7,9 +8,11 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace rondo {
 
@@ -30,18 +33,6 @@ runtime_options checked(runtime_options options) {
     return options;
 }
 
-void pin(std::size_t index) {
-    const std::vector<int> cores = detail::allowed_cores();
-    if (cores.empty()) return;
-    const auto core = static_cast<std::size_t>(cores[index % cores.size()]);
-    const std::size_t size = CPU_ALLOC_SIZE(core + 1);
-    const std::unique_ptr<cpu_set_t, void (*)(cpu_set_t*)> one(
-        CPU_ALLOC(core + 1), [](cpu_set_t* set) { CPU_FREE(set); });
-    CPU_ZERO_S(size, one.get());
-    CPU_SET_S(core, size, one.get());
-    ::pthread_setaffinity_np(::pthread_self(), size, one.get());
-}
-
 }  // namespace
 
 namespace detail {
@@ -52,16 +43,11 @@ runtime_threads::runtime_threads(runtime& owner, const runtime_options& options,
       options_(checked(options)),
       schedulers_(options_.reactors),
       first_is_here_(first_on_calling_thread) {
-    if (first_on_calling_thread) {
-        if (options_.pin_threads) {
-            cpu_set_t before;
-            if (::pthread_getaffinity_np(::pthread_self(), sizeof before, &before) == 0) {
-                affinity_before_ = before;
-            }
-        }
+    if (first_is_here_) {
+        if (options_.pin_threads) affinity_.emplace();
         make_scheduler(0);
     }
-    const std::size_t first = first_on_calling_thread ? 1 : 0;
+    const std::size_t first = first_is_here_ ? 1 : 0;
     std::vector<std::exception_ptr> errors(size());
     std::latch started{static_cast<std::ptrdiff_t>(size() - first)};
     std::exception_ptr error;
@@ -80,30 +66,29 @@ runtime_threads::runtime_threads(runtime& owner, const runtime_options& options,
         if (each && !error) error = each;
     }
     if (error) {
-        join();
+        end();
+        if (first_is_here_) schedulers_.front()->leave();
         std::rethrow_exception(error);
     }
 }
 
-runtime_threads::~runtime_threads() { join(); }
+runtime_threads::~runtime_threads() {
+    end();
+    if (first_is_here_) schedulers_.front()->leave();
+}
 
-void runtime_threads::join() noexcept {
+void runtime_threads::end() noexcept {
+    if (std::exchange(ended_, true)) return;
     stop();
-    if (first_is_here_ && schedulers_.front() != nullptr) {
-        scheduler& here = *schedulers_.front();
-        here.run_until_halted();
-        here.leave();
-        if (affinity_before_) {
-            ::pthread_setaffinity_np(::pthread_self(), sizeof(cpu_set_t), &*affinity_before_);
-        }
-    }
+    if (first_is_here_) schedulers_.front()->run_until_halted();
     for (std::thread& each : threads_) each.join();
-    threads_.clear();
+    // The last to release may be a thread of another runtime, and still be telling.
+    while (!told_to_halt_.load()) std::this_thread::yield();
     pool_owner_.reset();
 }
 
 void runtime_threads::make_scheduler(std::size_t index) {
-    if (options_.pin_threads) pin(index);
+    if (options_.pin_threads) run_on_cores({&cores_[index % cores_.size()], 1});
     schedulers_[index].reset(new scheduler(options_.reactor, *this, index));
 }
 
@@ -125,7 +110,12 @@ void runtime_threads::thread_main(std::size_t index, std::exception_ptr& error,
 void runtime_threads::stop() noexcept {
     if (stopping_.exchange(true)) return;
     for (auto& each : schedulers_) {
-        if (each) each->core_.post(each->cancel_message_);
+        if (!each) continue;
+        if (current_core == &each->core_) {
+            each->cancel_everything();
+        } else {
+            each->core_.post(each->cancel_message_);
+        }
     }
     release();
 }
@@ -143,6 +133,7 @@ void runtime_threads::release() noexcept {
     for (auto& each : schedulers_) {
         if (each) each->core_.post(each->halt_message_);
     }
+    told_to_halt_.store(true);
 }
 
 void runtime_threads::fail(std::exception_ptr error) noexcept {
@@ -158,13 +149,44 @@ std::exception_ptr runtime_threads::failure() noexcept {
     return failure_;
 }
 
+void runtime_threads::look_for_deadlock() noexcept {
+    std::exception_ptr error;
+    {
+        // Held while the others' tasks are looked at: a scheduler that wakes to look by itself
+        // waits here, and touches nothing.
+        const std::lock_guard lock(changing_);
+        if (!is_deadlocked()) return;
+        std::vector<const scheduler_core*> cores;
+        for (auto& each : schedulers_) cores.push_back(&each->core_);
+        error = std::make_exception_ptr(deadlock_error(describe_deadlock(cores)));
+    }
+    fail(std::move(error));
+}
+
+bool runtime_threads::is_deadlocked() {
+    // Whoever holds a runtime that has threads of its own may submit to it.
+    if (!first_is_here_ || stopping_.load() || failure_) return false;
+    std::size_t threads = size();
+    if (thread_pool* pool = pool_.load()) {
+        if (!pool->idle()) return false;
+        threads += pool->size();
+    }
+    if (threads_of_process() != threads) return false;
+    return std::ranges::all_of(schedulers_, [](const auto& each) {
+        return each->without_hope_.load() && each->core_.messages.empty() &&
+               each->core_.posting.load() == 0;
+    });
+}
+
 thread_pool& runtime_threads::pool() {
     // Acquire: partner of the release below.
     if (thread_pool* made = pool_.load(std::memory_order_acquire)) return *made;
     const std::lock_guard lock(changing_);
     if (!pool_owner_) {
-        pool_owner_ = std::make_unique<thread_pool>(
-            thread_pool_options{.threads = options_.pool_threads, .background = true});
+        thread_pool_options chosen{.threads = options_.pool_threads, .background = true};
+        // Threads inherit the mask of the one that starts them, which may be pinned.
+        if (options_.pin_threads) chosen.initializer = [this] { run_on_cores(cores_); };
+        pool_owner_ = std::make_unique<thread_pool>(std::move(chosen));
         pool_.store(pool_owner_.get(), std::memory_order_release);
     }
     return *pool_owner_;
@@ -182,6 +204,8 @@ runtime::runtime(runtime_options options, on_calling_thread) {
     threads_ = std::make_unique<detail::runtime_threads>(*this, options, true);
 }
 
+void runtime::hold_for_main() { threads_->hold(); }
+
 runtime::~runtime() {
     if (detail::current_core != nullptr && &this_runtime() == this &&
         detail::current_core->current != nullptr) {
@@ -197,7 +221,8 @@ void runtime::stop() noexcept { threads_->stop(); }
 
 thread_pool& runtime::pool() { return threads_->pool(); }
 
-void runtime::check_that_it_may_block() const {
+void runtime::check_before_run() const {
+    rethrow_failure();
     if (detail::current_core != nullptr) {
         throw std::logic_error("runtime::run() is called from inside a task; co_await the work");
     }
@@ -208,9 +233,9 @@ void runtime::rethrow_failure() const {
 }
 
 void runtime::run_to_the_end(const detail::task_state& main) {
-    rondo::scheduler& here = scheduler(0);
-    here.run_until_done(main);
-    threads_->stop();
+    scheduler(0).run_until_done(main);
+    threads_->release();
+    threads_->end();
     rethrow_failure();
 }
 

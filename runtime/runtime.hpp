@@ -43,7 +43,8 @@ public:
     runtime(const runtime&) = delete;
     runtime& operator=(const runtime&) = delete;
 
-    /// Stops, and waits until every task has ended. Not from one of its own threads.
+    /// Stops, and waits until every task has ended and every visitor from another runtime has left.
+    /// It blocks. Not from one of its own tasks.
     ~runtime();
 
     /// The number of schedulers.
@@ -56,7 +57,7 @@ public:
     /// called from inside a task.
     template <class T>
     T run(task<T> work, std::source_location where = std::source_location::current()) {
-        check_that_it_may_block();
+        check_before_run();
         std::future<T> result = submit(std::move(work), where);
         result.wait();
         rethrow_failure();
@@ -67,7 +68,7 @@ public:
     template <std::invocable F>
         requires detail::returns_task<std::invoke_result_t<F&>>
     auto run(F f, std::source_location where = std::source_location::current()) {
-        check_that_it_may_block();
+        check_before_run();
         auto result = submit(std::move(f), where);
         result.wait();
         rethrow_failure();
@@ -101,13 +102,15 @@ private:
 
     template <class T>
     T run_here(task<T> work, std::source_location where) {
+        hold_for_main();
         task_handle<T> main = scheduler(0).tasks_.spawn(std::move(work), where);
         run_to_the_end(main.state());
         return main.operator co_await().await_resume();
     }
 
-    void check_that_it_may_block() const;
+    void check_before_run() const;
     void rethrow_failure() const;
+    void hold_for_main();
     void run_to_the_end(const detail::task_state& main);
 
     std::unique_ptr<detail::runtime_threads> threads_;

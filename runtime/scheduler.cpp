@@ -7,6 +7,7 @@
 #include <rondo/runtime/detail/runtime_threads.hpp>
 #include <rondo/runtime/errors.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <system_error>
 #include <thread>
@@ -94,7 +95,7 @@ scheduler& this_scheduler() noexcept {
 }
 
 bool scheduler::post(std::unique_ptr<detail::posted_call> call) {
-    if (!core_.post(*call)) return false;
+    if (threads_.stopping() || !core_.post(*call)) return false;
     call.release();
     return true;
 }
@@ -160,7 +161,7 @@ void scheduler::run_ready() noexcept {
     for (unsigned left = turn_tasks; left != 0 && !core_.ready.empty(); --left) {
         detail::task_state& task = core_.ready.pop();
         core_.current = &task;
-        core_.immediate_left = immediate_operations;
+        core_.allowance = immediate_operations * detail::operation_cost;
         detail::handle_of(*task.leaf).resume();
         while (core_.next_frame != nullptr) {
             std::coroutine_handle<>::from_address(std::exchange(core_.next_frame, nullptr))
@@ -188,8 +189,31 @@ void scheduler::take_messages() noexcept {
 
 void scheduler::sleep() noexcept {
     const bool may_sleep = core_.messages.announce_sleep();
-    reactor_->wait(may_sleep ? core_.timers.next_deadline() : detail::reactor::no_wait);
+    const std::int64_t deadline = core_.timers.next_deadline();
+    const bool nothing_due = deadline == detail::timer_wheel::never && core_.operations == 0;
+    if (may_sleep && nothing_due && (tasks_.running_ != 0 || core_.stays != 0)) {
+        sleep_without_hope();
+    } else {
+        reactor_->wait(may_sleep ? deadline : detail::reactor::no_wait);
+    }
     core_.messages.end_sleep();
+}
+
+// Only a message can help now. If none comes for a while, looks whether one still can; and again,
+// more and more rarely.
+void scheduler::sleep_without_hope() noexcept {
+    constexpr std::int64_t first_look = 20'000'000;
+    constexpr std::int64_t most_patience = 10'000'000'000;
+    without_hope_.store(true);
+    for (std::int64_t patience = first_look;; patience = std::min(2 * patience, most_patience)) {
+        const std::int64_t until = detail::now_ns() + patience;
+        do {
+            reactor_->wait(until);
+        } while (core_.messages.empty() && detail::now_ns() < until);
+        if (!core_.messages.empty()) break;
+        threads_.look_for_deadlock();
+    }
+    without_hope_.store(false);
 }
 
 }  // namespace rondo

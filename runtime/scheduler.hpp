@@ -3,7 +3,7 @@
 //
 //     rondo::scheduler& here = rondo::this_scheduler();
 //     log("running on {}", to_string(here.reactor()));
-//     std::thread([&here] { here.post([] { std::puts("hello from elsewhere"); }); });
+//     here.post([] { std::puts("in a moment, between two tasks"); });       // from any thread
 //
 // A scheduler goes round: it runs what is ready, fires timers, hands everything submitted to the
 // kernel in one call, and sleeps only when nothing is left to run. A runtime has one for each of
@@ -14,6 +14,7 @@
 #include <rondo/runtime/task.hpp>
 #include <rondo/runtime/task_group.hpp>
 
+#include <atomic>
 #include <concepts>
 #include <cstddef>
 #include <cstdio>
@@ -21,6 +22,7 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <optional>
 #include <source_location>
 #include <type_traits>
 #include <utility>
@@ -63,17 +65,31 @@ private:
     runtime_threads* threads_;
 };
 
+/// The promise is kept when nothing is left of the work.
 template <class T>
 task<> keep_promise(task<T> work, std::promise<T> promise, submission_ticket) {
+    std::optional<stored_result<T>> value;
+    std::exception_ptr error;
     try {
+        task<T> mine = std::move(work);
         if constexpr (std::is_void_v<T>) {
-            co_await work;
-            promise.set_value();
+            co_await mine;
+        } else if constexpr (std::is_reference_v<T>) {
+            value.emplace(std::addressof(co_await mine));
         } else {
-            promise.set_value(co_await work);
+            value.emplace(co_await mine);
         }
     } catch (...) {
-        promise.set_exception(std::current_exception());
+        error = std::current_exception();
+    }
+    if (error) {
+        promise.set_exception(std::move(error));
+    } else if constexpr (std::is_void_v<T>) {
+        promise.set_value();
+    } else if constexpr (std::is_reference_v<T>) {
+        promise.set_value(static_cast<T>(**value));
+    } else {
+        promise.set_value(*std::move(value));
     }
 }
 
@@ -85,8 +101,10 @@ task<> keep_promise(task<T> work, std::promise<T> promise, submission_ticket) {
 /// `immediate_operations` of them; then it waits until the scheduler has looked and everybody else
 /// who is ready by then has had a turn. So a task that always finds its socket ready delays a timer
 /// or another socket by no more than `immediate_operations` operations of its own, and by no more
-/// than turn_tasks x immediate_operations of all tasks together.
-/// Thread safety: what is public here may be called from any thread.
+/// than turn_tasks x immediate_operations of all tasks together. A lock that is free, and whatever
+/// else completes without the kernel, counts as a sixteenth of an operation.
+/// Thread safety: what is public here may be called from any thread, while the runtime exists: a
+/// thread of its own that uses one must end before run() returns, or the runtime is destroyed.
 class scheduler {
 public:
     static constexpr unsigned turn_tasks = 64;
@@ -104,7 +122,7 @@ public:
 
     /// Runs f() on the scheduler's thread, soon, outside of any task: f must not block. Calls posted
     /// by one thread run in the order in which they were posted. An exception that leaves f stops
-    /// the runtime, and is thrown by run(). False: the scheduler has stopped, and f will not run.
+    /// the runtime, and is thrown by run(). False: the runtime has been stopped, and f will not run.
     template <std::invocable F>
     bool post(F f) {
         struct call_of final : detail::posted_call {
@@ -171,6 +189,7 @@ private:
     void fire_timers() noexcept;
     void take_messages() noexcept;
     void sleep() noexcept;
+    void sleep_without_hope() noexcept;
 
     detail::runtime_threads& threads_;
     const std::size_t index_;
@@ -180,6 +199,7 @@ private:
     task_group tasks_;                         // the tasks that no other task has spawned
     detail::scheduled_call* calls_ = nullptr;  // those that are still to come
     bool halting_ = false;
+    std::atomic<bool> without_hope_{false};  // it sleeps, and only a message can wake it
     detail::inbox_message cancel_message_;
     detail::inbox_message halt_message_;
 };

@@ -108,6 +108,9 @@ detail::task_state& task_group::new_task() {
 void task_group::start(detail::task_state& task, detail::promise_base& root,
                        std::source_location where) noexcept {
     detail::scheduler_core& core = *detail::current_core;
+    if (detail::debug_checks && home_ != &core) {
+        detail::misuse("a task is spawned into a group of another scheduler", where);
+    }
     root.set_root();
     root.where = where;
     task.flags = is_task | has_handle;
@@ -152,6 +155,10 @@ void task_group::cancel_from_elsewhere() noexcept {
 bool task_group::join_awaiter::await_ready() noexcept {
     if (group_.joiner_ != nullptr) {
         detail::misuse("a task_group is joined by two tasks at once; it was made here",
+                       group_.where_);
+    }
+    if (detail::debug_checks && group_.home_ != detail::current_core) {
+        detail::misuse("a task_group is joined on another scheduler; it was made here",
                        group_.where_);
     }
     const bool stop = detail::current_core->current->should_stop();

@@ -39,7 +39,7 @@ struct thread_pool_options {
     /// Runs first in each thread. If it throws, the pool is broken: what is pending gets that
     /// exception, and submit throws it.
     std::function<void()> initializer = {};
-    /// The threads run only where nothing else wants the core (SCHED_IDLE, or nice 19).
+    /// The threads give way where cores are scarce: ten steps nicer than others (sched(7)).
     bool background = false;
 };
 
@@ -134,7 +134,7 @@ auto submit_job(thread_pool& pool, F f) -> future<std::invoke_result_t<F>>;
 
 /// A fixed number of threads and what they are to run. Jobs start roughly in the order in which
 /// they were submitted. The destructor is shutdown(true, false): it waits for all that was
-/// submitted.
+/// submitted. It blocks: destroyed in a task, it holds up the reactor.
 /// Thread safety: any thread, any task; shutdown too.
 class thread_pool {
 public:
@@ -189,6 +189,9 @@ public:
     /// until the threads have ended; from a job of this pool that is std::system_error
     /// (resource_deadlock_would_occur). It may be called again.
     void shutdown(bool wait = true, bool cancel_pending = false);
+
+    /// Whether all its threads wait for work, at this moment.
+    bool idle() const noexcept { return core_->resting(); }
 
     /// How many threads it has.
     std::size_t size() const noexcept { return core_->size(); }

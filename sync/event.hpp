@@ -6,35 +6,45 @@
 //     table = co_await load();
 //     ready.set();                              // wakes everybody
 
-#include <rondo/runtime/detail/promise_base.hpp>
 #include <rondo/runtime/errors.hpp>
+#include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
 
+#include <atomic>
 #include <coroutine>
+#include <cstdint>
 #include <cstdio>
 #include <source_location>
 
 namespace rondo {
 
-/// Once set, every wait completes, those in progress and later ones, until it is cleared. Nothing
-/// allocates; waiters live in their awaiters.
-/// Thread safety: tasks of one scheduler only.
+/// Once set, every wait completes, those in progress and later ones, until it is cleared.
+/// Thread safety: tasks of any scheduler; set(), clear() and is_set() from any thread. What was done
+/// before set() is seen after the wait that it ends.
 class event {
 public:
     event() noexcept = default;
     event(const event&) = delete;
     event& operator=(const event&) = delete;
 
-    bool is_set() const noexcept { return set_; }
+    bool is_set() const noexcept { return state_.load(std::memory_order_acquire) == is_up; }
 
     /// Sets the flag and wakes all that wait, in the order they came.
     void set() noexcept {
-        set_ = true;
-        waiters_.wake_all();
+        std::uint32_t seen = is_down;
+        // Release: with the loads that find it up.
+        if (!state_.compare_exchange_strong(seen, is_up, std::memory_order_acq_rel) &&
+            seen == is_awaited) {
+            set_awaited();
+        }
     }
-    void clear() noexcept { set_ = false; }
 
-    class wait_awaiter final : public detail::waiter {
+    void clear() noexcept {
+        std::uint32_t seen = is_up;
+        state_.compare_exchange_strong(seen, is_down, std::memory_order_acq_rel);
+    }
+
+    class wait_awaiter final : public detail::task_waiter {
     public:
         explicit wait_awaiter(event& of) noexcept : event_(of) {}
         bool await_ready() const noexcept { return false; }
@@ -42,9 +52,10 @@ public:
         bool await_suspend(std::coroutine_handle<Promise> waiter,
                            std::source_location where = std::source_location::current()) noexcept {
             was_cancelled_ = detail::current_core->current->should_stop();
-            if (was_cancelled_ || event_.set_) return !detail::keeps_turn(waiter.promise(), where);
+            if (was_cancelled_ || event_.is_set() || !event_.join_line(*this)) {
+                return !detail::keeps_turn(waiter.promise(), where, detail::memory_cost);
+            }
             detail::block(*this, waiter.promise(), where);
-            event_.waiters_.push(*this);
             return true;
         }
         void await_resume() const {
@@ -53,25 +64,34 @@ public:
         bool was_cancelled() const noexcept { return was_cancelled_; }
 
         void cancel() noexcept override {
-            was_cancelled_ = true;
-            event_.waiters_.remove(*this);
-            detail::current_core->wake(*task);
+            was_cancelled_ = event_.leave_line(*this);
+            if (was_cancelled_) detail::current_core->wake(*task);
         }
         void describe(std::FILE* out) const override { std::fputs("an event", out); }
 
     private:
+        friend class event;
         event& event_;
         bool was_cancelled_ = false;
     };
 
     /// Completes when the flag is set, at once if it is. A task woken by set() goes on even if
-    /// clear() came between.
-    /// Cancellation: leaves the line.
+    /// clear() comes before it runs.
+    /// Cancellation: stops waiting.
     [[nodiscard]] wait_awaiter wait() noexcept { return wait_awaiter{*this}; }
 
 private:
-    bool set_ = false;
-    detail::wait_list waiters_;
+    // is_awaited: it is down, and somebody is in the line; into and out of this state only under
+    // the lock. So the other changes need no lock, and is_up means that the line is empty.
+    enum : std::uint32_t { is_down, is_up, is_awaited };
+
+    void set_awaited() noexcept;
+    bool join_line(wait_awaiter& one) noexcept;
+    bool leave_line(wait_awaiter& one) noexcept;
+
+    std::atomic<std::uint32_t> state_{is_down};
+    detail::short_lock lock_;
+    detail::wait_list line_;
 };
 
 }  // namespace rondo

@@ -8,13 +8,13 @@
 #include <rondo/runtime/timeout.hpp>
 #include <rondo/sync/event.hpp>
 
+#include "pipe_ends.hpp"
+#include "sample_tasks.hpp"
 #include "support.hpp"
 #include "throw_count.hpp"
 
 #include <poll.h>
-#include <unistd.h>
 
-#include <array>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -57,11 +57,6 @@ task<std::error_code> error_when_cancelled_meanwhile(Awaitable work) {
     const std::error_code error = co_await waiter;
     co_await group.join();
     co_return error;
-}
-
-task<int> wait_for(event& gate) {
-    co_await gate.wait();
-    co_return 1;
 }
 
 }  // namespace
@@ -137,23 +132,20 @@ TEST_CASE("as_result throws on what cannot be a code") {
 TEST_CASE("an operation's error is a code under as_result, and nothing is thrown") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            std::array<int, 2> ends{};
-            REQUIRE(::pipe(ends.data()) == 0);
-            ::close(ends[0]);
-            ::close(ends[1]);
+            const int closed = pipe_ends().read_end;
             const unsigned before = throw_count();
-            const result<short> got = co_await as_result(poll_fd(ends[0], POLLIN));
+            const result<short> got = co_await as_result(poll_fd(closed, POLLIN));
             CHECK(got.error() == std::errc::bad_file_descriptor);
             CHECK(throw_count() == before);
 
             std::string message;
             try {
-                (void)co_await poll_fd(ends[0], POLLIN);
+                (void)co_await poll_fd(closed, POLLIN);
             } catch (const std::system_error& error) {
                 message = error.what();
                 CHECK(error.code() == std::errc::bad_file_descriptor);
             }
-            CHECK(message.find("poll fd " + std::to_string(ends[0])) != std::string::npos);
+            CHECK(message.find("poll fd " + std::to_string(closed)) != std::string::npos);
         });
     });
 }
@@ -161,15 +153,15 @@ TEST_CASE("an operation's error is a code under as_result, and nothing is thrown
 TEST_CASE("a timeout is timed_out under as_result, and nothing is thrown") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            std::array<int, 2> ends{};
-            REQUIRE(::pipe(ends.data()) == 0);
+            const pipe_ends pipe;
             event never;
             const unsigned before = throw_count();
             const auto slept = co_await as_result(with_timeout(1us, sleep_for(1h)));
             CHECK(slept.error() == std::errc::timed_out);
             const auto waited = co_await as_result(with_timeout(1us, never.wait()));
             CHECK(waited.error() == std::errc::timed_out);
-            const auto polled = co_await as_result(with_timeout(1us, poll_fd(ends[0], POLLIN)));
+            const auto polled =
+                co_await as_result(with_timeout(1us, poll_fd(pipe.read_end, POLLIN)));
             CHECK(polled.error() == std::errc::timed_out);
             const auto at_once = co_await as_result(with_timeout(0s, sleep_for(1h)));
             CHECK(at_once.error() == std::errc::timed_out);
@@ -182,8 +174,39 @@ TEST_CASE("a timeout is timed_out under as_result, and nothing is thrown") {
             const auto shielded = co_await as_result(shield(with_timeout(1us, never.wait())));
             CHECK(shielded.error() == std::errc::timed_out);
             CHECK(throw_count() == before);
-            ::close(ends[0]);
-            ::close(ends[1]);
+        });
+    });
+}
+
+TEST_CASE("a time limit around as_result gives timed_out as a value, and nothing is thrown") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            event never;
+            const unsigned before = throw_count();
+            const result<> slept = co_await with_timeout(1us, as_result(sleep_for(1h)));
+            CHECK(slept.error() == std::errc::timed_out);
+            const result<> waited = co_await with_timeout(0s, as_result(never.wait()));
+            CHECK(waited.error() == std::errc::timed_out);
+            const result<> outer =
+                co_await with_timeout(1us, as_result(with_timeout(1h, sleep_for(2h))));
+            CHECK(outer.error() == std::errc::timed_out);
+            const result<> in_time = co_await with_timeout(1h, as_result(yield()));
+            CHECK(in_time.has_value());
+            CHECK(throw_count() == before);
+
+            const result<int> number = co_await with_timeout(1us, as_result(pass(never, 1)));
+            CHECK(number.error() == std::errc::timed_out);
+
+            // Cancelled from outside, it is no timeout.
+            result<> cancelled;
+            task_group group;
+            auto work = group.spawn([&]() -> task<> {
+                cancelled = co_await with_timeout(1h, as_result(never.wait()));
+            });
+            co_await settle();
+            work.cancel();
+            co_await group.join();
+            CHECK(cancelled.error() == std::errc::operation_canceled);
         });
     });
 }
@@ -191,18 +214,16 @@ TEST_CASE("a timeout is timed_out under as_result, and nothing is thrown") {
 TEST_CASE("a result in time comes through with_timeout and shield, and nothing is thrown") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            std::array<int, 2> ends{};
-            REQUIRE(::pipe(ends.data()) == 0);
-            REQUIRE(::write(ends[1], "x", 1) == 1);
+            const pipe_ends pipe;
+            pipe.write("x");
             const unsigned before = throw_count();
             const result<short> polled =
-                co_await as_result(with_timeout(1h, poll_fd(ends[0], POLLIN)));
+                co_await as_result(with_timeout(1h, poll_fd(pipe.read_end, POLLIN)));
             CHECK(polled.value_or(0) == POLLIN);
-            const result<short> shielded = co_await as_result(shield(poll_fd(ends[0], POLLIN)));
+            const result<short> shielded =
+                co_await as_result(shield(poll_fd(pipe.read_end, POLLIN)));
             CHECK(shielded.value_or(0) == POLLIN);
             CHECK(throw_count() == before);
-            ::close(ends[0]);
-            ::close(ends[1]);
         });
     });
 }
@@ -210,12 +231,11 @@ TEST_CASE("a result in time comes through with_timeout and shield, and nothing i
 TEST_CASE("a cancelled wait is operation_canceled under as_result, and nothing is thrown") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            std::array<int, 2> ends{};
-            REQUIRE(::pipe(ends.data()) == 0);
+            const pipe_ends pipe;
             event gate;
             task_group group;
-            auto child = group.spawn(wait_for(gate));
-            auto other_child = group.spawn(wait_for(gate));
+            auto child = group.spawn(pass(gate, 1));
+            auto other_child = group.spawn(pass(gate, 1));
             const unsigned before = throw_count();
             std::vector<std::error_code> errors;
             errors.push_back(co_await error_when_cancelled(sleep_for(1h)));
@@ -226,8 +246,9 @@ TEST_CASE("a cancelled wait is operation_canceled under as_result, and nothing i
             errors.push_back(co_await error_when_cancelled(child.operator co_await()));
             errors.push_back(
                 co_await error_when_cancelled_meanwhile(other_child.operator co_await()));
-            errors.push_back(co_await error_when_cancelled(poll_fd(ends[0], POLLIN)));
-            errors.push_back(co_await error_when_cancelled_meanwhile(poll_fd(ends[0], POLLIN)));
+            errors.push_back(co_await error_when_cancelled(poll_fd(pipe.read_end, POLLIN)));
+            errors.push_back(
+                co_await error_when_cancelled_meanwhile(poll_fd(pipe.read_end, POLLIN)));
             errors.push_back(co_await error_when_cancelled(with_timeout(1us, sleep_for(1h))));
             errors.push_back(
                 co_await error_when_cancelled_meanwhile(with_timeout(1h, gate.wait())));
@@ -238,8 +259,6 @@ TEST_CASE("a cancelled wait is operation_canceled under as_result, and nothing i
             CHECK(throw_count() == before);
             gate.set();
             co_await group.join();
-            ::close(ends[0]);
-            ::close(ends[1]);
         });
     });
 }

@@ -267,9 +267,7 @@ TEST_CASE("errors are thrown with what was tried, too") {
 TEST_CASE("a read that is cancelled loses nothing of what had come") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            auto listener = tcp_listener::bind(any_port());
-            plain_socket peer{listener.local_endpoint()};
-            auto stream = co_await listener.accept();
+            auto [peer, stream] = co_await accept_peer();
             buffered_reader reader{stream};
             const auto line = [&]() -> task<std::string> {
                 const auto got = co_await as_result(reader.read_line());
@@ -355,9 +353,7 @@ TEST_CASE("lines come over TCP, byte by byte or many at once") {
 TEST_CASE("a peer's reset is an error of the line that it cuts short") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            auto listener = tcp_listener::bind(any_port());
-            plain_socket peer{listener.local_endpoint()};
-            auto stream = co_await listener.accept();
+            auto [peer, stream] = co_await accept_peer();
             buffered_reader reader{stream};
             peer.send("whole\nhal");
             const auto whole = co_await reader.read_line();

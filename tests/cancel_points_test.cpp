@@ -11,12 +11,12 @@
 #include <rondo/runtime/when.hpp>
 #include <rondo/sync/event.hpp>
 
+#include "pipe_ends.hpp"
+#include "sample_tasks.hpp"
 #include "support.hpp"
 
 #include <poll.h>
-#include <unistd.h>
 
-#include <array>
 #include <chrono>
 #include <functional>
 #include <optional>
@@ -56,10 +56,6 @@ struct sleeps {
 
 // The child that opens the gate runs before the task that set it goes on.
 struct waits_for_child : waits_for_event {
-    static task<int> pass(event& gate) {
-        co_await gate.wait();
-        co_return 1;
-    }
     task<> complete() {
         gate.set();
         co_await yield();
@@ -69,7 +65,7 @@ struct waits_for_child : waits_for_event {
 struct awaits_handle : waits_for_child {
     task<int> wait() {
         co_return co_await with_task_group([this](task_group& group) -> task<int> {
-            auto child = group.spawn(pass, std::ref(gate));
+            auto child = group.spawn(pass(gate, 1));
             co_return co_await child;
         });
     }
@@ -78,7 +74,7 @@ struct awaits_handle : waits_for_child {
 struct joins : waits_for_child {
     task<int> wait() {
         task_group group;
-        group.spawn(pass, std::ref(gate));
+        group.spawn(pass(gate, 1));
         co_await group.join();
         co_return 1;
     }
@@ -87,7 +83,7 @@ struct joins : waits_for_child {
 struct joins_with_task_group : waits_for_child {
     task<int> wait() {
         co_await with_task_group([this](task_group& group) -> task<> {
-            group.spawn(pass, std::ref(gate));
+            group.spawn(pass(gate, 1));
             co_return;
         });
         co_return 1;
@@ -96,14 +92,14 @@ struct joins_with_task_group : waits_for_child {
 
 struct waits_for_all : waits_for_child {
     task<int> wait() {
-        const auto both = co_await when_all(gate.wait(), pass(gate));
+        const auto both = co_await when_all(gate.wait(), pass(gate, 1));
         co_return std::get<1>(both);
     }
 };
 
 struct waits_for_any : waits_for_child {
     task<int> wait() {
-        const auto winner = co_await when_any(sleep_for(1h), pass(gate));
+        const auto winner = co_await when_any(sleep_for(1h), pass(gate, 1));
         co_return static_cast<int>(winner.index());
     }
     task<> complete() {
@@ -137,19 +133,6 @@ struct waits_in_scope : waits_for_event {
             co_await with_cancel_scope([this](cancel_scope&) -> task<> { co_await gate.wait(); });
         co_return ended ? 1 : 0;
     }
-};
-
-struct pipe_pair {
-    std::array<int, 2> ends{-1, -1};
-    pipe_pair() { REQUIRE(::pipe(ends.data()) == 0); }
-    pipe_pair(const pipe_pair&) = delete;
-    pipe_pair& operator=(const pipe_pair&) = delete;
-    ~pipe_pair() {
-        ::close(ends[0]);
-        ::close(ends[1]);
-    }
-    int out() const { return ends[0]; }
-    void fill() const { REQUIRE(::write(ends[1], "x", 1) == 1); }
 };
 
 using every_await =
@@ -267,12 +250,12 @@ TEST_CASE("settle is no cancel point") {
 TEST_CASE("a poll of a descriptor throws in a cancelled scope even if it is ready") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            const pipe_pair pipe;
-            pipe.fill();
+            const pipe_ends pipe;
+            pipe.write("x");
             short events = 0;
             const bool ended = co_await with_cancel_scope([&](cancel_scope& scope) -> task<> {
                 scope.cancel();
-                events = co_await poll_fd(pipe.out(), POLLIN);
+                events = co_await poll_fd(pipe.read_end, POLLIN);
             });
             CHECK_FALSE(ended);
             CHECK(events == 0);
@@ -283,19 +266,19 @@ TEST_CASE("a poll of a descriptor throws in a cancelled scope even if it is read
 TEST_CASE("a poll of a descriptor in progress ends when it is cancelled, and leaves it usable") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            const pipe_pair pipe;
+            const pipe_ends pipe;
             auto poll = [](int fd) -> task<short> { co_return co_await poll_fd(fd, POLLIN); };
             task_group group;
             for (int i = 0; i < 3; ++i) {
-                auto waiter = group.spawn(poll, pipe.out());
+                auto waiter = group.spawn(poll, pipe.read_end);
                 co_await settle();
                 REQUIRE_FALSE(waiter.done());
                 waiter.cancel();
                 CHECK_THROWS_AS((void)co_await waiter, operation_cancelled);
             }
-            auto waiter = group.spawn(poll, pipe.out());
+            auto waiter = group.spawn(poll, pipe.read_end);
             co_await settle();
-            pipe.fill();
+            pipe.write("x");
             const short events = co_await waiter;
             CHECK(events == POLLIN);
             co_await group.join();
@@ -306,18 +289,19 @@ TEST_CASE("a poll of a descriptor in progress ends when it is cancelled, and lea
 TEST_CASE("a poll that has its result gives it although it is cancelled") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            const pipe_pair pipe;
+            const pipe_ends pipe;
             task_group group;
             std::optional<task_handle<short>> second;
             // Both become ready at once; the first then cancels the second.
             group.spawn([&]() -> task<> {
-                (void)co_await poll_fd(pipe.out(), POLLIN);
+                (void)co_await poll_fd(pipe.read_end, POLLIN);
                 second->cancel();
             });
-            second.emplace(group.spawn(
-                [](int fd) -> task<short> { co_return co_await poll_fd(fd, POLLIN); }, pipe.out()));
+            second.emplace(
+                group.spawn([](int fd) -> task<short> { co_return co_await poll_fd(fd, POLLIN); },
+                            pipe.read_end));
             co_await settle();
-            pipe.fill();
+            pipe.write("x");
             co_await group.join();
             const short events = co_await *second;
             CHECK(events == POLLIN);

@@ -5,13 +5,21 @@
 #include <rondo/runtime/testing.hpp>
 #include <rondo/sync/event.hpp>
 
+#include "child_process.hpp"
+#include "sample_tasks.hpp"
 #include "support.hpp"
+
+#include <sys/resource.h>
 
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <stdexcept>
+#include <string>
 #include <vector>
+
+// There under AddressSanitizer only.
+extern "C" [[gnu::weak]] void __asan_init();
 
 namespace rondo::test {
 
@@ -19,18 +27,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using clock = std::chrono::steady_clock;
-
-// Sleeps until it is cancelled, and says so.
-task<> sleep_and_note(int& ended) {
-    try {
-        co_await sleep_for(1h);
-    } catch (const operation_cancelled&) {
-        ++ended;
-        throw;
-    }
-}
-
-task<> wait_for(event& gate) { co_await gate.wait(); }
 
 }  // namespace
 
@@ -260,6 +256,45 @@ TEST_CASE("cancellation reaches a task below a thousand groups") {
             CHECK(ended == 1);
             CHECK_THROWS_AS(co_await top, operation_cancelled);
         });
+    });
+}
+
+TEST_CASE("cancelling a hundred thousand groups, each inside the one before, needs little stack") {
+    struct chain {
+        static task<> down(int depth, bool body_waits, int& ended) {
+            if (depth == 0) {
+                co_await sleep_and_note(ended);
+            } else if (body_waits) {
+                co_await with_task_group([&](task_group& group) -> task<> {
+                    group.spawn(down, depth - 1, body_waits, std::ref(ended));
+                    co_await sleep_for(1h);
+                });
+            } else {
+                task_group group;
+                group.spawn(down, depth - 1, body_waits, std::ref(ended));
+                co_await group.join();
+            }
+        }
+    };
+    // The time that AddressSanitizer takes for a throw grows with the number of frames.
+    const int depth = __asan_init != nullptr ? 5'000 : 100'000;
+    on_each_reactor_kind([depth](auto run) {
+        for (const bool body_waits : {false, true}) {
+            CAPTURE(body_waits);
+            CHECK(in_child([=]() -> std::string {
+                      const rlimit little{1024 * 1024, 1024 * 1024};
+                      if (::setrlimit(RLIMIT_STACK, &little) != 0) return "no limit";
+                      int ended = 0;
+                      run([&]() -> task<> {
+                          task_group group;
+                          auto top = group.spawn(chain::down, depth, body_waits, std::ref(ended));
+                          co_await settle();
+                          top.cancel();
+                          co_await group.join();
+                      });
+                      return ended == 1 ? "all ended" : "not reached";
+                  }) == "all ended");
+        }
     });
 }
 

@@ -6,28 +6,55 @@
 //         return run(work);                 // a text; what it throws becomes the exception's text
 //     }) == "it worked");
 
+#include <doctest/doctest.h>
+
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstddef>
 #include <exception>
+#include <iostream>
 #include <string>
 
+#include "pipe_ends.hpp"
+
 namespace rondo::test {
+
+struct ended_child {
+    std::string text;  // what it wrote to its pipe
+    int status = 0;    // as of waitpid
+};
+
+/// Runs body(fd) in a forked child that may write to fd, and waits for its end.
+template <class Body>
+ended_child child_with_pipe(Body body) {
+    pipe_ends pipe;
+    std::cout.flush();  // or the child writes it once more
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        ::close(pipe.read_end);
+        // doctest's handlers would report the parent's test as crashed.
+        for (int number = 1; number <= 64; ++number) std::signal(number, SIG_DFL);
+        body(pipe.write_end);
+        ::_exit(0);
+    }
+    pipe.close_write_end();
+    ended_child how;
+    char chunk[4096];
+    for (ssize_t got; (got = ::read(pipe.read_end, chunk, sizeof chunk)) > 0;) {
+        how.text.append(chunk, static_cast<std::size_t>(got));
+    }
+    REQUIRE(::waitpid(child, &how.status, 0) == child);
+    return how;
+}
 
 /// Runs body() in a forked child and gives the text that it returned, or that of what it threw, or
 /// "killed by signal 15".
 template <class Body>
 std::string in_child(Body body) {
-    int ends[2];
-    if (::pipe(ends) != 0) return "no pipe";
-    const pid_t child = ::fork();
-    if (child < 0) return "no fork";
-    if (child == 0) {
-        ::close(ends[0]);
-        // doctest's handlers would report the parent's test as crashed.
-        for (int number = 1; number <= 64; ++number) std::signal(number, SIG_DFL);
+    const ended_child how = child_with_pipe([&](int out) {
         std::string text;
         try {
             text = body();
@@ -37,24 +64,16 @@ std::string in_child(Body body) {
             text = "an exception that is no std::exception";
         }
         for (std::size_t done = 0; done < text.size();) {
-            const ssize_t put = ::write(ends[1], text.data() + done, text.size() - done);
+            const ssize_t put = ::write(out, text.data() + done, text.size() - done);
             if (put <= 0) break;
             done += static_cast<std::size_t>(put);
         }
-        ::_exit(0);
+    });
+    if (WIFSIGNALED(how.status)) return "killed by signal " + std::to_string(WTERMSIG(how.status));
+    if (WEXITSTATUS(how.status) != 0) {
+        return "exit status " + std::to_string(WEXITSTATUS(how.status));
     }
-    ::close(ends[1]);
-    std::string text;
-    char chunk[4096];
-    for (ssize_t got; (got = ::read(ends[0], chunk, sizeof chunk)) > 0;) {
-        text.append(chunk, static_cast<std::size_t>(got));
-    }
-    ::close(ends[0]);
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    if (WIFSIGNALED(status)) return "killed by signal " + std::to_string(WTERMSIG(status));
-    if (WEXITSTATUS(status) != 0) return "exit status " + std::to_string(WEXITSTATUS(status));
-    return text;
+    return how.text;
 }
 
 }  // namespace rondo::test

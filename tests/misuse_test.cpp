@@ -8,17 +8,17 @@
 #include <rondo/runtime/testing.hpp>
 #include <rondo/sync/event.hpp>
 
+#include "child_process.hpp"
+#include "sample_tasks.hpp"
 #include "support.hpp"
 
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <chrono>
 #include <csignal>
 #include <functional>
-#include <iostream>
 #include <memory>
 #include <optional>
 #include <source_location>
@@ -47,31 +47,13 @@ struct death {
 // Runs `work` in a child process and tells how that died.
 template <class Work>
 death death_of(Work work) {
-    std::array<int, 2> ends{};
-    REQUIRE(::pipe(ends.data()) == 0);
-    std::cout.flush();  // or the child writes it once more
-    const pid_t child = ::fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
-        // The test framework's handler would report the abort as its own.
-        std::signal(SIGABRT, SIG_DFL);
+    ended_child child = child_with_pipe([&](int out) {
         const rlimit no_core{0, 0};
         ::setrlimit(RLIMIT_CORE, &no_core);
-        ::dup2(ends[1], STDERR_FILENO);
+        ::dup2(out, STDERR_FILENO);
         work();
-        ::_exit(0);
-    }
-    ::close(ends[1]);
-    death how;
-    std::array<char, 1'024> chunk{};
-    for (ssize_t got; (got = ::read(ends[0], chunk.data(), chunk.size())) > 0;) {
-        how.last_words.append(chunk.data(), static_cast<std::size_t>(got));
-    }
-    ::close(ends[0]);
-    int status = 0;
-    REQUIRE(::waitpid(child, &status, 0) == child);
-    if (WIFSIGNALED(status)) how.signal = WTERMSIG(status);
-    return how;
+    });
+    return {WIFSIGNALED(child.status) ? WTERMSIG(child.status) : 0, std::move(child.text)};
 }
 
 unsigned this_line(std::source_location here = std::source_location::current()) {
@@ -79,8 +61,6 @@ unsigned this_line(std::source_location here = std::source_location::current()) 
 }
 
 task<> nothing() { co_return; }
-
-task<> wait_for(event& gate) { co_await gate.wait(); }
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 // What the tests of sockets share: connected pairs, plain sockets as peers, outcomes as values.
 //
 //     auto [client, server] = co_await connected_pair();
+//     auto [peer, stream] = co_await accept_peer();        // the same with a plain peer
 //     plain_socket peer{listener.local_endpoint()};        // connected, not accepted yet
 //     peer.send("hello");
 //     auto got = co_await outcome_of(server.read_some(space), form::throwing);
@@ -14,7 +15,6 @@
 
 #include <doctest/doctest.h>
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -28,6 +28,8 @@
 #include <system_error>
 #include <type_traits>
 #include <utility>
+
+#include "process_state.hpp"
 
 namespace rondo::test {
 
@@ -49,14 +51,6 @@ inline std::string pattern(std::size_t size) {
         one = static_cast<char>(value >> 16);
     }
     return text;
-}
-
-inline std::size_t open_descriptors() {
-    std::size_t count = 0;
-    DIR* folder = ::opendir("/proc/self/fd");
-    while (::readdir(folder) != nullptr) ++count;
-    ::closedir(folder);
-    return count;
 }
 
 inline void set_option(int fd, int name, int value) {
@@ -93,6 +87,8 @@ public:
         REQUIRE(::send(fd_, text.data(), text.size(), MSG_NOSIGNAL) ==
                 static_cast<ssize_t>(text.size()));
     }
+
+    void send_urgent(char one) { REQUIRE(::send(fd_, &one, 1, MSG_NOSIGNAL | MSG_OOB) == 1); }
 
     /// What has come so far; never waits.
     std::string received() {
@@ -133,6 +129,19 @@ inline task<stream_pair> connected_pair(ip_address address = ip_address::loopbac
     auto client = co_await tcp_stream::connect(listener.local_endpoint());
     auto server = co_await listener.accept();
     stream_pair both{std::move(client), std::move(server)};
+    co_return both;
+}
+
+struct accepted_peer {
+    plain_socket peer;
+    tcp_stream stream;  // the other end of it
+};
+
+inline task<accepted_peer> accept_peer() {
+    auto listener = tcp_listener::bind(any_port());
+    plain_socket peer{listener.local_endpoint()};
+    auto stream = co_await listener.accept();
+    accepted_peer both{std::move(peer), std::move(stream)};
     co_return both;
 }
 

@@ -14,41 +14,10 @@
 #include <string>
 
 #include "net_support.hpp"
+#include "pipe_ends.hpp"
 #include "support.hpp"
 
 namespace rondo::test {
-
-namespace {
-
-struct pipe_ends {
-    pipe_ends() {
-        int fds[2];
-        REQUIRE(::pipe2(fds, O_CLOEXEC) == 0);
-        read_end = fds[0];
-        write_end = fds[1];
-    }
-    pipe_ends(const pipe_ends&) = delete;
-    pipe_ends& operator=(const pipe_ends&) = delete;
-    ~pipe_ends() {
-        ::close(read_end);
-        close_write_end();
-    }
-    void write(const std::string& text) const {
-        REQUIRE(::write(write_end, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
-    }
-    void drain() const {
-        char space[100];
-        REQUIRE(::read(read_end, space, sizeof space) > 0);
-    }
-    void close_write_end() {
-        if (write_end >= 0) ::close(std::exchange(write_end, -1));
-    }
-
-    int read_end;
-    int write_end;
-};
-
-}  // namespace
 
 TEST_CASE("poll_fd completes when the descriptor becomes ready, and at once when it is") {
     on_each_reactor_kind([](auto run) {

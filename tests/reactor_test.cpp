@@ -37,6 +37,8 @@
 
 #include "child_process.hpp"
 #include "net_support.hpp"
+#include "pipe_ends.hpp"
+#include "process_state.hpp"
 #include "support.hpp"
 
 namespace rondo::test {
@@ -101,28 +103,6 @@ void deny(long call, int error) {
         throw std::system_error(errno, std::system_category(), "seccomp");
     }
 }
-
-/// RONDO_REACTOR for a while.
-class reactor_variable {
-public:
-    explicit reactor_variable(const char* value) {
-        if (const char* old = std::getenv("RONDO_REACTOR")) before_ = old;
-        set(value);
-    }
-    reactor_variable(const reactor_variable&) = delete;
-    reactor_variable& operator=(const reactor_variable&) = delete;
-    ~reactor_variable() { set(before_ ? before_->c_str() : nullptr); }
-
-private:
-    static void set(const char* value) {
-        if (value == nullptr) {
-            ::unsetenv("RONDO_REACTOR");
-        } else {
-            ::setenv("RONDO_REACTOR", value, 1);
-        }
-    }
-    std::optional<std::string> before_;
-};
 
 /// Sends a little through a connection and names the reactor that carried it.
 task<std::string> used_reactor() {
@@ -190,6 +170,12 @@ task<> wait_until(const crowd& all, std::size_t index, std::chrono::nanoseconds 
 
 constexpr std::size_t many = 10'000;  // more than two completion queues hold
 
+void spawn_many(task_group& group, const crowd& all, counts& ends) {
+    for (std::size_t i = 0; i < many; ++i) {
+        group.spawn(wait_for, std::cref(all), i, std::ref(ends));
+    }
+}
+
 bool maps_a_ring() {
     std::ifstream maps{"/proc/self/maps"};
     for (std::string line; std::getline(maps, line);) {
@@ -201,7 +187,7 @@ bool maps_a_ring() {
 }  // namespace
 
 TEST_CASE("automatic falls back to epoll where io_uring is denied, without a word") {
-    const reactor_variable automatic{nullptr};
+    const environment automatic{"RONDO_REACTOR", nullptr};
     // A sandbox may allow the first and deny the rest.
     for (const long call : {__NR_io_uring_setup, __NR_io_uring_register, __NR_io_uring_enter}) {
         for (const int error : {EPERM, ENOSYS, ENOMEM, EINVAL, EACCES}) {
@@ -221,7 +207,7 @@ TEST_CASE("asking by name for an io_uring that is denied is an error that says w
     for (const bool by_variable : {false, true}) {
         CAPTURE(by_variable);
         CHECK(in_child([=]() -> std::string {
-                  const reactor_variable variable{by_variable ? "io_uring" : nullptr};
+                  const environment variable{"RONDO_REACTOR", by_variable ? "io_uring" : nullptr};
                   const auto kind = by_variable ? reactor_kind::automatic : reactor_kind::io_uring;
                   deny(__NR_io_uring_setup, EPERM);
                   try {
@@ -251,9 +237,7 @@ TEST_CASE("ten thousand operations in flight complete all in one turn") {
             const crowd all{100};
             counts ends;
             task_group group;
-            for (std::size_t i = 0; i < many; ++i) {
-                group.spawn(wait_for, std::cref(all), i, std::ref(ends));
-            }
+            spawn_many(group, all, ends);
             co_await settle();
             CHECK(ends.ready == 0);
             all.make_ready();
@@ -269,9 +253,7 @@ TEST_CASE("ten thousand operations are cancelled in one turn, and the reactor go
             const crowd all{100};
             counts ends;
             task_group group;
-            for (std::size_t i = 0; i < many; ++i) {
-                group.spawn(wait_for, std::cref(all), i, std::ref(ends));
-            }
+            spawn_many(group, all, ends);
             co_await settle();
             group.cancel();
             co_await group.join();
@@ -289,9 +271,7 @@ TEST_CASE("operations that are cancelled before the kernel has seen them never r
             const crowd all{100};
             counts ends;
             task_group group;
-            for (std::size_t i = 0; i < many; ++i) {
-                group.spawn(wait_for, std::cref(all), i, std::ref(ends));
-            }
+            spawn_many(group, all, ends);
             co_await yield();  // some were started, in the middle of a turn
             group.cancel();
             co_await group.join();
@@ -378,19 +358,18 @@ TEST_CASE("streams work while the kernel refuses and interrupts all the time") {
 TEST_CASE("a fork leaves the parent's reactor alone, and the child without its memory") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            int ends[2];
-            REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+            const pipe_ends pipe;
             auto [client, server] = co_await connected_pair();
             std::string space(10, '\0');
             task_group group;
-            auto poll = group.spawn(outcome_of(poll_fd(ends[0], POLLIN), form::as_result));
+            auto poll = group.spawn(outcome_of(poll_fd(pipe.read_end, POLLIN), form::as_result));
             auto read = group.spawn(outcome_of(server.read_some(bytes_of(space)), form::as_result));
             co_await settle();
             const bool on_a_ring = this_scheduler().reactor() == reactor_kind::io_uring;
             CHECK(maps_a_ring() == on_a_ring);
             const std::string seen = in_child([&] {
                 if (maps_a_ring()) return "the parent's ring";
-                return ::write(ends[1], "x", 1) == 1 ? "no ring" : "no pipe";
+                return ::write(pipe.write_end, "x", 1) == 1 ? "no ring" : "no pipe";
             });
             CHECK(seen == "no ring");
             const auto events = co_await poll;
@@ -399,8 +378,6 @@ TEST_CASE("a fork leaves the parent's reactor alone, and the child without its m
             const auto got = co_await read;
             CHECK(got.value_or(0) == 5);
             co_await group.join();
-            ::close(ends[0]);
-            ::close(ends[1]);
         });
     });
 }

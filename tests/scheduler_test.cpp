@@ -6,13 +6,12 @@
 #include <rondo/runtime/testing.hpp>
 #include <rondo/sync/event.hpp>
 
+#include "pipe_ends.hpp"
 #include "support.hpp"
 
 #include <poll.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <ctime>
 #include <functional>
@@ -32,20 +31,9 @@ task<> take_turns(unsigned& turns) {
     }
 }
 
-// A pipe with something in it: always ready to be read.
-struct ready_pipe {
-    std::array<int, 2> ends{-1, -1};
-    ready_pipe() {
-        REQUIRE(::pipe(ends.data()) == 0);
-        REQUIRE(::write(ends[1], "x", 1) == 1);
-    }
-    ready_pipe(const ready_pipe&) = delete;
-    ready_pipe& operator=(const ready_pipe&) = delete;
-    ~ready_pipe() {
-        ::close(ends[0]);
-        ::close(ends[1]);
-    }
-    int out() const { return ends[0]; }
+// Always ready to be read.
+struct ready_pipe : pipe_ends {
+    ready_pipe() { write("x"); }
 };
 
 std::chrono::nanoseconds cpu_time_of_this_thread() {
@@ -137,27 +125,24 @@ TEST_CASE("tasks that are always ready delay a timer by one turn of the schedule
 TEST_CASE("tasks that are always ready cannot starve a descriptor") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            std::array<int, 2> ends{};
-            REQUIRE(::pipe(ends.data()) == 0);
+            const pipe_ends pipe;
             unsigned turns = 0;
             constexpr unsigned busy = 10;
             task_group group;
             for (unsigned i = 0; i < busy; ++i) group.spawn(take_turns, std::ref(turns));
             auto reader = group.spawn([&]() -> task<unsigned> {
-                (void)co_await poll_fd(ends[0], POLLIN);
+                (void)co_await poll_fd(pipe.read_end, POLLIN);
                 co_return turns;
             });
             // Long enough that the reactor has been asked before the byte comes.
             while (turns < 10 * scheduler::turn_tasks) co_await yield();
             CHECK_FALSE(reader.done());
             const unsigned before = turns;
-            REQUIRE(::write(ends[1], "x", 1) == 1);
+            pipe.write("x");
             const unsigned after = co_await reader;
             CHECK(after - before <= 3 * (scheduler::turn_tasks + busy));
             group.cancel();
             co_await group.join();
-            ::close(ends[0]);
-            ::close(ends[1]);
         });
     });
 }
@@ -171,7 +156,7 @@ TEST_CASE(
             task_group group;
             group.spawn([&]() -> task<> {
                 for (;;) {
-                    (void)co_await poll_fd(pipe.out(), POLLIN);
+                    (void)co_await poll_fd(pipe.read_end, POLLIN);
                     ++operations;
                 }
             });
@@ -223,7 +208,7 @@ TEST_CASE("settle sees what the kernel has ready, and does not wait for timers")
             const ready_pipe pipe;
             task_group group;
             auto reader = group.spawn([&]() -> task<> {
-                for (int i = 0; i < 100; ++i) (void)co_await poll_fd(pipe.out(), POLLIN);
+                for (int i = 0; i < 100; ++i) (void)co_await poll_fd(pipe.read_end, POLLIN);
             });
             auto sleeper = group.spawn([]() -> task<> { co_await sleep_for(1h); });
             co_await settle();
@@ -257,10 +242,9 @@ TEST_CASE("tasks that settle go on one after the other") {
 TEST_CASE("waiting costs no CPU") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            std::array<int, 2> ends{};
-            REQUIRE(::pipe(ends.data()) == 0);
+            const pipe_ends pipe;
             task_group group;
-            group.spawn([&]() -> task<> { (void)co_await poll_fd(ends[0], POLLIN); });
+            group.spawn([&]() -> task<> { (void)co_await poll_fd(pipe.read_end, POLLIN); });
             group.spawn([]() -> task<> { co_await sleep_for(1h); });
             co_await settle();
             const auto before = cpu_time_of_this_thread();
@@ -269,8 +253,6 @@ TEST_CASE("waiting costs no CPU") {
             CHECK(spent < 20ms);
             group.cancel();
             co_await group.join();
-            ::close(ends[0]);
-            ::close(ends[1]);
         });
     });
 }

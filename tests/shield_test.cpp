@@ -6,6 +6,7 @@
 #include <rondo/runtime/testing.hpp>
 #include <rondo/sync/event.hpp>
 
+#include "sample_tasks.hpp"
 #include "support.hpp"
 
 #include <chrono>
@@ -17,11 +18,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using clock = std::chrono::steady_clock;
-
-task<int> pass(event& gate, int number) {
-    co_await gate.wait();
-    co_return number;
-}
 
 }  // namespace
 

@@ -7,6 +7,7 @@
 #include <rondo/sync/event.hpp>
 
 #include "live_memory.hpp"
+#include "sample_tasks.hpp"
 #include "support.hpp"
 
 #include <chrono>
@@ -14,6 +15,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -26,20 +28,6 @@ using namespace std::chrono_literals;
 task<> note(std::vector<int>& log, int number) {
     log.push_back(number);
     co_return;
-}
-
-task<> fail_with(const char* why) {
-    co_await yield();
-    throw std::runtime_error(why);
-}
-
-task<> sleep_and_note(int& cancelled) {
-    try {
-        co_await sleep_for(1h);
-    } catch (const operation_cancelled&) {
-        ++cancelled;
-        throw;
-    }
 }
 
 task<int> unbox(std::unique_ptr<int> box) {
@@ -143,6 +131,43 @@ TEST_CASE("spawn passes arguments on as std::thread does") {
             CHECK(counted == 13);
             CHECK(from_ten.value == 13);
             CHECK(length == 40);
+        });
+    });
+}
+
+TEST_CASE("spawn takes whatever can be awaited: a sleep, an event's wait, a handle") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            event gate;
+            task_group group;
+            auto nap = group.spawn(sleep_for(1us));
+            auto waiter = group.spawn(gate.wait());
+            auto number = group.spawn(pass(gate, 5));
+            auto same_number = group.spawn(std::move(number));
+            auto limited = group.spawn(with_timeout(1h, pass(gate, 6)));
+            static_assert(std::is_same_v<decltype(nap), task_handle<void>>);
+            static_assert(std::is_same_v<decltype(same_number), task_handle<int>>);
+            co_await nap;
+            co_await settle();
+            CHECK_FALSE(waiter.done());
+            CHECK_FALSE(same_number.done());
+            gate.set();
+            const int five = co_await same_number;
+            CHECK(five == 5);
+            const int six = co_await limited;
+            CHECK(six == 6);
+            co_await group.join();
+            CHECK(waiter.done());
+
+            // Cancelled as any task is.
+            gate.clear();
+            auto sleeper = group.spawn(sleep_for(1h));
+            auto last = group.spawn(gate.wait());
+            co_await settle();
+            group.cancel();
+            co_await group.join();
+            CHECK_THROWS_AS(co_await sleeper, operation_cancelled);
+            CHECK_THROWS_AS(co_await last, operation_cancelled);
         });
     });
 }

@@ -1,10 +1,13 @@
 #include <rondo/runtime/task_group.hpp>
 
+#include <rondo/runtime/as_result.hpp>
 #include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/testing.hpp>
+#include <rondo/runtime/timeout.hpp>
 #include <rondo/sync/event.hpp>
 
 #include "live_memory.hpp"
+#include "sample_tasks.hpp"
 #include "support.hpp"
 
 #include <chrono>
@@ -13,6 +16,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
@@ -24,11 +28,6 @@ using namespace std::chrono_literals;
 
 static_assert(std::is_nothrow_move_constructible_v<task_handle<int>>);
 static_assert(!std::is_copy_constructible_v<task_handle<int>>);
-
-task<int> pass(event& gate, int number) {
-    co_await gate.wait();
-    co_return number;
-}
 
 task<int> sleep_long() {
     co_await sleep_for(1h);
@@ -252,6 +251,38 @@ TEST_CASE("who waits for a handle may give up; the task goes on, and another may
             const int got = co_await patient;
             CHECK(got == 8);
             co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("as_result and with_timeout await a handle that stays where it is") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            event gate;
+            task_group group;
+            auto number = group.spawn(pass(gate, 5));
+            auto other = group.spawn(pass(gate, 6));
+            CHECK_THROWS_AS((void)co_await with_timeout(1us, number), timeout_error);
+            const auto late = co_await as_result(with_timeout(1us, number));
+            CHECK(late.error() == std::errc::timed_out);
+            CHECK_FALSE(number.done());  // the time limit ended the wait, not the task
+            gate.set();
+            const int five = co_await with_timeout(1h, number);
+            CHECK(five == 5);
+            CHECK(number.done());
+            const auto six = co_await as_result(other);
+            CHECK(six.value_or(0) == 6);
+            CHECK(other.done());
+            co_await group.join();
+
+            auto refused = group.spawn([]() -> task<> {
+                co_await yield();
+                throw std::system_error(std::make_error_code(std::errc::connection_refused));
+            });
+            const auto error = co_await as_result(refused);
+            CHECK(error.error() == std::errc::connection_refused);
+            CHECK(refused.done());
+            CHECK_THROWS_AS(co_await group.join(), std::system_error);
         });
     });
 }

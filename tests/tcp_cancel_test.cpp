@@ -75,9 +75,7 @@ TEST_CASE("a read cancelled at any moment loses nothing: what came is given, the
     on_each_reactor_kind([](auto run) {
         for (const form how : both_forms) {
             run([=]() -> task<> {
-                auto listener = tcp_listener::bind(any_port());
-                plain_socket peer{listener.local_endpoint()};
-                auto stream = co_await listener.accept();
+                auto [peer, stream] = co_await accept_peer();
                 tally ends;
                 for (const int moment : moments) {
                     CAPTURE(moment);
@@ -106,9 +104,7 @@ TEST_CASE(
     "a read whose data the reactor already has gives the data, though cancelled before it ran") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            auto listener = tcp_listener::bind(any_port());
-            plain_socket peer{listener.local_endpoint()};
-            auto stream = co_await listener.accept();
+            auto [peer, stream] = co_await accept_peer();
             std::string space(10, '\0');
             task_group group;
             auto reader =

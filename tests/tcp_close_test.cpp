@@ -2,17 +2,23 @@
 
 #include <rondo/net/tcp.hpp>
 
+#include <rondo/runtime/signal.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/testing.hpp>
+#include <rondo/runtime/timeout.hpp>
 
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <csignal>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "net_support.hpp"
+#include "process_state.hpp"
 #include "support.hpp"
 
 namespace rondo::test {
@@ -20,6 +26,17 @@ namespace rondo::test {
 namespace {
 
 constexpr auto bad_descriptor = std::errc::bad_file_descriptor;
+constexpr auto out_of_descriptors = std::errc::too_many_files_open;
+
+template <class Open>
+std::error_code open_error(Open open) {
+    try {
+        open();
+    } catch (const std::system_error& error) {
+        return error.code();
+    }
+    return {};
+}
 
 }  // namespace
 
@@ -210,6 +227,33 @@ TEST_CASE("a descriptor's number may come back at once, with nothing left of its
             std::sort(numbers.begin(), numbers.end());
             numbers.erase(std::unique(numbers.begin(), numbers.end()), numbers.end());
             CHECK(numbers.size() < 100);  // numbers did come back
+        });
+    });
+}
+
+TEST_CASE("when no other is left, a descriptor that was closed can be opened again at once") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto listener = tcp_listener::bind(any_port());
+            auto [one, two] = co_await connected_pair();
+            auto [three, four] = co_await connected_pair();
+            co_await settle();
+            const descriptor_shortage shortage;
+            CHECK(open_error([] { (void)tcp_listener::bind(any_port()); }) == out_of_descriptors);
+
+            one.close();
+            std::optional<tcp_listener> bound;
+            CHECK(open_error([&] { bound = tcp_listener::bind(any_port()); }) == std::error_code());
+
+            two.close();
+            const auto connected =
+                co_await as_result(tcp_stream::connect(listener.local_endpoint()));
+            CHECK(connected.error() == std::error_code());
+
+            three.close();
+            const auto waited =
+                co_await as_result(with_timeout(std::chrono::seconds(0), wait_signal(SIGUSR1)));
+            CHECK(waited.error() == std::errc::timed_out);  // not out_of_descriptors
         });
     });
 }

@@ -64,9 +64,7 @@ TEST_CASE("a reset before a read, and one during a read, end it with connection_
             for (const bool during : {false, true}) {
                 CAPTURE(during);
                 run([=]() -> task<> {
-                    auto listener = tcp_listener::bind(any_port());
-                    plain_socket peer{listener.local_endpoint()};
-                    auto stream = co_await listener.accept();
+                    auto [peer, stream] = co_await accept_peer();
                     if (!during) peer.reset();
                     std::string space(10, '\0');
                     task_group group;
@@ -86,9 +84,7 @@ TEST_CASE("a reset before a read, and one during a read, end it with connection_
 TEST_CASE("a reset in the middle of read_exactly is an error that names the peer") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            auto listener = tcp_listener::bind(any_port());
-            plain_socket peer{listener.local_endpoint()};
-            auto stream = co_await listener.accept();
+            auto [peer, stream] = co_await accept_peer();
             const std::string name = stream.remote_endpoint().to_string();
             std::string space(10, '\0');
             task_group group;
@@ -112,9 +108,7 @@ TEST_CASE("a reset during a write ends it with an error, in each way of writing"
                                                               bytes_of(std::string_view(text))};
                 for (const bool gathered : {false, true}) {
                     CAPTURE(gathered);
-                    auto listener = tcp_listener::bind(any_port());
-                    plain_socket peer{listener.local_endpoint()};
-                    auto stream = co_await listener.accept();
+                    auto [peer, stream] = co_await accept_peer();
                     task_group group;
                     auto writer =
                         gathered ? group.spawn(outcome_of(
@@ -137,9 +131,7 @@ TEST_CASE("a reset during a write ends it with an error, in each way of writing"
 TEST_CASE("a reset reaches the reader and the writer of the same stream") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            auto listener = tcp_listener::bind(any_port());
-            plain_socket peer{listener.local_endpoint()};
-            auto stream = co_await listener.accept();
+            auto [peer, stream] = co_await accept_peer();
             const std::string text = pattern(16 * 1024 * 1024);
             std::string space(10, '\0');
             task_group group;
@@ -167,9 +159,7 @@ TEST_CASE("writing to a peer that is gone is an error, never a signal") {
             return run([]() -> task<std::string> {
                 for (const form how : both_forms) {
                     for (int way = 0; way < 3; ++way) {
-                        auto listener = tcp_listener::bind(any_port());
-                        plain_socket peer{listener.local_endpoint()};
-                        auto stream = co_await listener.accept();
+                        auto [peer, stream] = co_await accept_peer();
                         peer.reset();
                         for (int i = 0; i < 2; ++i) {
                             const std::error_code error = co_await error_of_write(stream, way, how);
@@ -206,9 +196,7 @@ TEST_CASE("a connection that its listener closed on before accepting it is reset
 TEST_CASE("what was sent before a reset is the reader's, as far as the kernel still has it") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            auto listener = tcp_listener::bind(any_port());
-            plain_socket peer{listener.local_endpoint()};
-            auto stream = co_await listener.accept();
+            auto [peer, stream] = co_await accept_peer();
             std::string space(4, '\0');
             task_group group;
             auto reader =
@@ -230,9 +218,7 @@ TEST_CASE("what was sent before a reset is the reader's, as far as the kernel st
 TEST_CASE("shutting down the write side of a connection that is gone is an error") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            auto listener = tcp_listener::bind(any_port());
-            plain_socket peer{listener.local_endpoint()};
-            auto stream = co_await listener.accept();
+            auto [peer, stream] = co_await accept_peer();
             const std::string name = stream.remote_endpoint().to_string();
             peer.reset();
             CHECK_THROWS_WITH_AS(

@@ -1,5 +1,7 @@
 #include <rondo/net/tcp.hpp>
 
+#include <rondo/runtime/resume_on.hpp>
+#include <rondo/runtime/runtime.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/testing.hpp>
 #include <rondo/runtime/when.hpp>
@@ -10,10 +12,13 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "many_reactors.hpp"
 #include "net_support.hpp"
 #include "support.hpp"
 
@@ -97,6 +102,31 @@ TEST_CASE("a stream that has just been drained hears of the next bytes, again an
             client.shutdown_write();
             const std::size_t end = co_await server.read_some(bytes_of(space));
             CHECK(end == 0);
+        });
+    });
+}
+
+TEST_CASE("what was sent after urgent data is read without waiting for more") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto [peer, stream] = co_await accept_peer();
+            for (int round = 0; round < 3; ++round) {
+                CAPTURE(round);
+                task_group group;
+                auto reader = group.spawn(
+                    outcome_of(read_text(stream, sizeof "before after" - 1), form::throwing));
+                co_await settle();
+                CHECK_FALSE(reader.done());
+                // A read ends in front of the urgent byte, short, though more is there behind it.
+                peer.send("before ");
+                peer.send_urgent('!');
+                peer.send("after");
+                co_await settle();
+                reader.cancel();
+                const auto text = co_await reader;
+                CHECK(text.value_or("not read") == "before after");
+                co_await group.join();
+            }
         });
     });
 }
@@ -246,9 +276,7 @@ TEST_CASE("after a half-close the other direction goes on, and the end is read a
 TEST_CASE("read_exactly waits for all its bytes, and says so when the stream ends before") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            auto listener = tcp_listener::bind(any_port());
-            plain_socket peer{listener.local_endpoint()};
-            auto stream = co_await listener.accept();
+            auto [peer, stream] = co_await accept_peer();
             task_group group;
             std::string space(6, '-');
             auto reader =
@@ -435,6 +463,304 @@ TEST_CASE("an assigned-over stream closes what it held") {
             co_await settle();
             CHECK(first.at_end());
             CHECK_FALSE(second.at_end());
+        });
+    });
+}
+
+TEST_CASE("wait_hangup hears of the peer's end, not of its data, and the data can still be read") {
+    on_each_reactor_kind([](auto run) {
+        for (const bool closes : {false, true}) {
+            CAPTURE(closes);
+            run([=]() -> task<> {
+                auto [peer, stream] = co_await accept_peer();
+                task_group group;
+                auto waiter = group.spawn(outcome_of(stream.wait_hangup(), form::as_result));
+                co_await settle();
+                peer.send("some ");
+                co_await settle();
+                const std::string some = co_await read_text(stream, 5);
+                CHECK(some == "some ");
+                peer.send("more");
+                co_await settle();
+                CHECK_FALSE(waiter.done());
+                if (closes) {
+                    peer.close();
+                } else {
+                    REQUIRE(::shutdown(peer.fd(), SHUT_WR) == 0);
+                }
+                co_await settle();
+                REQUIRE(waiter.done());
+                const auto how = co_await waiter;
+                REQUIRE(how);
+                CHECK((*how == hangup::no_more_data));
+                const auto again = co_await stream.wait_hangup();
+                CHECK((again == hangup::no_more_data));
+                const std::string more = co_await read_text(stream);
+                CHECK(more == "more");
+                const auto after = co_await stream.wait_hangup();
+                CHECK((after == hangup::no_more_data));
+                co_await group.join();
+            });
+        }
+    });
+}
+
+TEST_CASE("wait_hangup tells a broken connection from a finished one, also with unread data") {
+    on_each_reactor_kind([](auto run) {
+        for (const bool unread : {false, true}) {
+            for (const bool waits_before : {false, true}) {
+                CAPTURE(unread);
+                CAPTURE(waits_before);
+                run([=]() -> task<> {
+                    auto [peer, stream] = co_await accept_peer();
+                    task_group group;
+                    if (unread) peer.send("never read");
+                    if (!waits_before) peer.reset();
+                    auto waiter = group.spawn(outcome_of(stream.wait_hangup(), form::throwing));
+                    co_await settle();
+                    if (waits_before) peer.reset();
+                    co_await settle();
+                    REQUIRE(waiter.done());
+                    const auto how = co_await waiter;
+                    REQUIRE(how);
+                    CHECK((*how == hangup::broken));
+                    co_await group.join();
+                });
+            }
+        }
+    });
+}
+
+TEST_CASE("wait_hangup is cancelled at once, before, during and after a hangup") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto [peer, stream] = co_await accept_peer();
+            task_group group;
+            auto waiter = group.spawn(outcome_of(stream.wait_hangup(), form::throwing));
+            co_await settle();
+            waiter.cancel();
+            const auto cancelled = co_await waiter;
+            CHECK(cancelled.error() == std::errc::operation_canceled);
+            auto early = group.spawn(outcome_of(stream.wait_hangup(), form::as_result));
+            early.cancel();
+            const auto not_begun = co_await early;
+            CHECK(not_begun.error() == std::errc::operation_canceled);
+            // The stream is as good as before.
+            peer.send("hello");
+            const std::string text = co_await read_text(stream, 5);
+            CHECK(text == "hello");
+            co_await group.join();
+        });
+        for (const int moment : moments) {
+            CAPTURE(moment);
+            run([=]() -> task<> {
+                auto [peer, stream] = co_await accept_peer();
+                task_group group;
+                auto waiter = group.spawn(outcome_of(stream.wait_hangup(), form::as_result));
+                co_await settle();
+                peer.close();
+                co_await yield_times(moment);
+                waiter.cancel();
+                const auto how = co_await waiter;
+                if (how) {
+                    CHECK((*how == hangup::no_more_data));
+                } else {
+                    CHECK(how.error() == std::errc::operation_canceled);
+                }
+                co_await group.join();
+            });
+        }
+    });
+}
+
+TEST_CASE("wait_hangup stands beside a read and a write that are pending") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto [client, server] = co_await connected_pair();
+            task_group group;
+            const std::string much = pattern(8 * megabyte);
+            auto waiter = group.spawn(outcome_of(server.wait_hangup(), form::as_result));
+            auto reader = group.spawn(read_text(server, 5));
+            auto writer = group.spawn(outcome_of(server.write_all(much), form::as_result));
+            co_await settle();
+            CHECK_FALSE(writer.done());
+            co_await client.write_all("hello");
+            const std::string hello = co_await reader;
+            CHECK(hello == "hello");
+            auto second = group.spawn(read_text(server));
+            const std::string all = co_await read_text(client, much.size());
+            CHECK(all == much);
+            const auto written = co_await writer;
+            CHECK(written);
+            CHECK_FALSE(waiter.done());
+            client.shutdown_write();
+            const std::string rest = co_await second;
+            CHECK(rest.empty());
+            const auto how = co_await waiter;
+            REQUIRE(how);
+            CHECK((*how == hangup::no_more_data));
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE(
+    "wait_hangup ends when its own stream is closed, and loses a race for work that is done") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto [client, server] = co_await connected_pair();
+            const auto won = co_await when_any(yield_times(3), server.wait_hangup());
+            CHECK(won.index() == 0);
+            task_group group;
+            auto waiter = group.spawn(outcome_of(server.wait_hangup(), form::as_result));
+            co_await settle();
+            server.close();
+            const auto how = co_await waiter;
+            CHECK(how.error() == std::errc::bad_file_descriptor);
+            client.close();
+            const auto none = co_await as_result(client.wait_hangup());
+            CHECK(none.error() == std::errc::bad_file_descriptor);
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("a stream is used on one reactor, then on another, and back, with data on the way") {
+    on_each_reactor_kind([](auto run) {
+        run_many(run, 3, []() -> task<> {
+            auto [peer, stream] = co_await accept_peer();
+            std::string expected;
+            std::string seen;
+            int number = 0;
+            const auto say = [&] {
+                const std::string text = std::to_string(number++) + ";";
+                peer.send(text);
+                expected += text;
+            };
+            for (int round = 0; round < 60; ++round) {
+                say();  // lies there while the stream moves
+                co_await resume_on(place(static_cast<std::size_t>(round) % 3));
+                say();
+                std::string one(1, '\0');  // drained, and not
+                const std::size_t got = co_await stream.read_some(bytes_of(one));
+                REQUIRE(got == 1);
+                seen += one;
+                if (round % 2 == 0) {
+                    seen += co_await read_text(stream, expected.size() - seen.size());
+                    // Nothing is there: the reader must be woken where it waits now.
+                    task_group group;
+                    auto reader = group.spawn(read_text(stream, 1));
+                    co_await settle();
+                    CHECK_FALSE(reader.done());
+                    say();
+                    seen += co_await reader;
+                    co_await group.join();
+                }
+                co_await stream.write_all("ok");
+                while (peer.received().empty()) co_await yield();
+            }
+            co_await resume_on(place(0));
+            seen += co_await read_text(stream, expected.size() - seen.size());
+            CHECK(seen == expected);
+            peer.close();
+            const auto how = co_await stream.wait_hangup();
+            CHECK((how == hangup::no_more_data));
+        });
+    });
+}
+
+TEST_CASE("both ends of a connection change places without end of data, and a cancelled read") {
+    on_each_reactor_kind([](auto run) {
+        run_many(run, 2, []() -> task<> {
+            auto [client, server] = co_await connected_pair();
+            for (std::size_t round = 0; round < 20; ++round) {
+                // A read that waits here is cancelled, then the stream is used over there.
+                task_group group;
+                auto reader = group.spawn(outcome_of(read_text(server, 1), form::throwing));
+                co_await settle();
+                reader.cancel();
+                co_await group.join();
+                const auto echo_there = [](tcp_stream& stream) -> task<> {
+                    const std::string text = co_await read_text(stream, 4);
+                    co_await stream.write_all(text);
+                };
+                group.spawn_on(place(round % 2), echo_there, std::ref(server));
+                co_await client.write_all("ping");
+                const std::string back = co_await read_text(client, 4);
+                REQUIRE(back == "ping");
+                co_await group.join();
+            }
+        });
+    });
+}
+
+TEST_CASE("a stream moved and closed elsewhere leaves its number to a new one at the old place") {
+    on_each_reactor_kind([](auto run) {
+        run_many(run, 2, []() -> task<> {
+            int same_numbers = 0;
+            for (int round = 0; round < 20; ++round) {
+                auto listener = tcp_listener::bind(any_port());
+                int number = -1;
+                {
+                    plain_socket peer{listener.local_endpoint()};
+                    auto stream = co_await listener.accept();
+                    number = stream.native_handle();
+                    peer.send("x");
+                    const std::string here_first = co_await read_text(stream, 1);
+                    CHECK(here_first == "x");
+                    const auto away = [](tcp_stream moved, plain_socket& other,
+                                         bool use) -> task<> {
+                        if (use) {
+                            other.send("y");
+                            const std::string there = co_await read_text(moved, 1);
+                            CHECK(there == "y");
+                        }
+                        moved.close();
+                        while (!other.at_end()) co_await yield();
+                    };
+                    task_group group;
+                    group.spawn_on(place(1), away, std::move(stream), std::ref(peer),
+                                   round % 2 == 0);
+                    co_await group.join();
+                }
+                plain_socket peer{listener.local_endpoint()};
+                auto stream = co_await listener.accept();
+                if (stream.native_handle() == number) ++same_numbers;
+                task_group group;
+                auto reader = group.spawn(read_text(stream, 5));
+                co_await settle();
+                CHECK_FALSE(reader.done());
+                peer.send("hello");
+                const std::string text = co_await reader;
+                CHECK(text == "hello");
+                co_await group.join();
+            }
+            CHECK(same_numbers > 0);
+        });
+    });
+}
+
+TEST_CASE("a stream travels in a message to another reactor, and on to a third") {
+    on_each_reactor_kind([](auto run) {
+        run_many(run, 3, []() -> task<> {
+            auto [peer, accepted] = co_await accept_peer();
+            peer.send("first second third ");
+            const std::string first = co_await read_text(accepted, 6);
+            CHECK(first == "first ");
+            std::atomic<bool> done{false};
+            const auto read_there = [](tcp_stream stream, std::atomic<bool>& told) -> task<> {
+                const std::string second = co_await read_text(stream, 7);
+                CHECK(second == "second ");
+                co_await resume_on(place(2));
+                const std::string third = co_await read_text(stream, 6);
+                CHECK(third == "third ");
+                co_await stream.write_all("thanks");
+                told = true;
+            };
+            (void)place(1).submit(read_there(std::move(accepted), done));
+            co_await until([&done] { return done.load(); });
+            CHECK(peer.received() == "thanks");
+            while (!peer.at_end()) co_await yield();
         });
     });
 }

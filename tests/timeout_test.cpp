@@ -5,6 +5,7 @@
 #include <rondo/runtime/testing.hpp>
 #include <rondo/sync/event.hpp>
 
+#include "sample_tasks.hpp"
 #include "support.hpp"
 
 #include <chrono>
@@ -22,11 +23,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using clock = std::chrono::steady_clock;
-
-task<int> pass(event& gate, int number) {
-    co_await gate.wait();
-    co_return number;
-}
 
 // Keeps the thread, and so its scheduler, until then.
 void block_until(clock::time_point time) {

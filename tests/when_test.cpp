@@ -7,11 +7,13 @@
 #include <rondo/runtime/timeout.hpp>
 #include <rondo/sync/event.hpp>
 
+#include "sample_tasks.hpp"
 #include "support.hpp"
 
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <ranges>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -26,31 +28,16 @@ namespace {
 
 using namespace std::chrono_literals;
 
-task<int> pass(event& gate, int number) {
-    co_await gate.wait();
-    co_return number;
-}
-
 task<int> at_once(int number) { co_return number; }
+
+task<> note(std::vector<int>& log, int number) {
+    log.push_back(number);
+    co_return;
+}
 
 task<int&> refer_to(int& number) {
     co_await yield();
     co_return number;
-}
-
-task<int> fail_with(const char* why) {
-    co_await yield();
-    throw std::runtime_error(why);
-}
-
-task<int> sleep_and_note(int& cancelled) {
-    try {
-        co_await sleep_for(1h);
-    } catch (const operation_cancelled&) {
-        ++cancelled;
-        throw;
-    }
-    co_return 0;
 }
 
 }  // namespace
@@ -119,6 +106,68 @@ TEST_CASE("when_all of a range gives a vector in the order of the range") {
     });
 }
 
+TEST_CASE(
+    "when_all starts its tasks in the order in which they are written, or stand in the range") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            std::vector<int> started;
+            (void)co_await when_all(note(started, 1), note(started, 2), note(started, 3),
+                                    note(started, 4));
+            CHECK(started == std::vector<int>{1, 2, 3, 4});
+
+            started.clear();
+            std::vector<task<>> work;
+            for (int i = 1; i <= 4; ++i) work.push_back(note(started, i));
+            (void)co_await when_all(std::move(work));
+            CHECK(started == std::vector<int>{1, 2, 3, 4});
+        });
+    });
+}
+
+TEST_CASE("when_all of a range that throws while it is read starts nothing and throws that") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            std::vector<int> started;
+            const auto make = [&](int number) {
+                if (number == 3) throw std::runtime_error("no third");
+                return note(started, number);
+            };
+            // All of it is read by the call, or by the await: both count.
+            const auto all = [&]() -> task<> {
+                (void)co_await when_all(std::views::iota(1, 6) | std::views::transform(make));
+            };
+            CHECK_THROWS_WITH_AS(co_await all(), "no third", std::runtime_error);
+            co_await settle();
+            CHECK(started.empty());
+        });
+    });
+}
+
+TEST_CASE("when_all and when_any await a handle that stays where it is") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            event gate;
+            task_group group;
+            auto first = group.spawn(pass(gate, 1));
+            auto second = group.spawn(pass(gate, 2));
+            const auto winner = co_await when_any(first, at_once(7), second);
+            CHECK(winner.index() == 1);
+            co_await settle();
+            CHECK_FALSE(first.done());  // losing ends the wait, not the task
+            gate.set();
+            const auto [one, seven] = co_await when_all(first, at_once(7));
+            CHECK(one == 1);
+            CHECK(seven == 7);
+            CHECK(first.done());
+            const auto won = co_await when_any(second, sleep_for(1h));
+            REQUIRE(won.index() == 0);
+            CHECK(std::get<0>(won) == 2);
+            CHECK(second.done());
+            co_await group.join();
+        });
+    });
+}
+
 TEST_CASE("when_all throws the first exception after the others were cancelled and ended") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
@@ -128,7 +177,7 @@ TEST_CASE("when_all throws the first exception after the others were cancelled a
                                         sleep_and_note(cancelled)),
                 "first", std::runtime_error);
             CHECK(cancelled == 2);
-            std::vector<task<int>> work;
+            std::vector<task<>> work;
             work.push_back(sleep_and_note(cancelled));
             work.push_back(fail_with("of the range"));
             CHECK_THROWS_WITH_AS((void)co_await when_all(std::move(work)), "of the range",

@@ -205,7 +205,7 @@ void hangup_operation::describe(std::FILE* out) const {
 }
 
 hangup hangup_operation::value() const noexcept {
-    return (result & (POLLHUP | POLLERR)) != 0 ? hangup::broken : hangup::no_more_data;
+    return (result & POLLERR) != 0 ? hangup::broken : hangup::no_more_data;
 }
 
 // accept

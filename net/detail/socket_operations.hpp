@@ -23,7 +23,7 @@ class tcp_listener;
 /// How far the other end of a connection has gone.
 enum class hangup {
     no_more_data,  // it has shut its sending side down, or closed: TCP does not tell which
-    broken,        // the connection is gone
+    broken,        // the connection has failed: it was reset, or the peer answers no more
 };
 
 namespace detail {

@@ -69,7 +69,7 @@ private:
 /// A task that waits for the next completion.
 class completion_wait : public task_wait {
 public:
-    completion_wait(const completion_wait&) = delete;
+    completion_wait(const completion_wait&) = default;  // before it waits
     completion_wait& operator=(const completion_wait&) = delete;
 
     bool was_cancelled() const noexcept { return was_cancelled_; }

@@ -72,18 +72,19 @@ struct scheduler_core {
     ready_queue ready;
     ready_queue next_turn;  // tasks that have used up their allowance
     task_state* current = nullptr;
-    // how many operations the running task may complete on the spot; the last ends its turn
-    unsigned immediate_left = 0;
+    // what the running task may still do on the spot before its turn ends; see operation_cost
+    unsigned allowance = 0;
     // frame to resume next where symmetric transfer would grow the stack
     void* next_frame = nullptr;
     timer_wheel timers;
     reactor* io = nullptr;
     std::uint32_t reactor_id = 0;  // its id()
     scheduler* owner = nullptr;
-    ready_queue settlers;   // tasks in settle(): run when every other task is blocked
-    scope_node root;        // top of the task tree
-    scope_node visitors;    // below it: the tasks of other schedulers that are here now
-    std::size_t stays = 0;  // of those, and of own tasks that are away
+    ready_queue settlers;        // tasks in settle(): run when every other task is blocked
+    scope_node root;             // top of the task tree
+    scope_node visitors;         // below it: the tasks of other schedulers that are here now
+    std::size_t stays = 0;       // of those, and of own tasks that are away
+    std::size_t operations = 0;  // pending in the reactor
     std::uint32_t last_task_id = 0;
 
     // What other threads write has cache lines of its own.

@@ -175,9 +175,7 @@ void epoll_reactor::opened(int fd) noexcept { release(fd); }
 
 // Else each byte for the other reactor would wake this one. What entries_ holds of the descriptor is
 // wrong from now on, until opened() is called for its number, as for every descriptor that comes.
-void epoll_reactor::disown(int fd) noexcept {
-    ::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
-}
+void epoll_reactor::disown(int fd) noexcept { ::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr); }
 
 void epoll_reactor::release(int fd) noexcept {
     if (static_cast<std::size_t>(fd) >= entries_.size()) return;

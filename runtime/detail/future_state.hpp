@@ -85,7 +85,15 @@ public:
 
 protected:
     // The low three bits of the status. A completed one is has_value or above.
-    enum : std::uint32_t { pending, began, completing, has_value, failed, was_cancelled };
+    enum : std::uint32_t {
+        pending,
+        began,
+        completing,
+        cancelling,
+        has_value,
+        failed,
+        was_cancelled
+    };
     enum : std::uint32_t {
         phase_bits = 7,
         thread_waits = 8,  // a thread sleeps on the status word
@@ -93,6 +101,9 @@ protected:
     };
 
     virtual ~future_state_base();
+
+    /// It was cancelled, and what would have made the value is not needed any more.
+    virtual void forget_work() noexcept {}
 
     // acquire: who reads that it is done sees the result; with the exchange in finish()
     std::uint32_t phase() const noexcept {
@@ -202,7 +213,7 @@ private:
 class future_wait : public task_wait {
 public:
     future_wait(future_state_base* state) noexcept : state_(state) {}
-    future_wait(const future_wait&) = delete;
+    future_wait(const future_wait&) = default;  // before it waits
     future_wait& operator=(const future_wait&) = delete;
 
     void cancel() noexcept override;

@@ -74,6 +74,7 @@ protected:
 /// Gives a finished operation back to its task.
 inline void complete(operation& op) noexcept {
     if (op.fd_closed && op.result == -ECANCELED) op.result = -EBADF;
+    --current_core->operations;
     current_core->wake(*op.task);
 }
 
@@ -136,7 +137,11 @@ private:
         }
         block(*this, waiter, where);
         const submission state = core.io->submit(*this);
-        if (state == submission::finished) core.current->flags &= ~scope_node::blocked;
+        if (state == submission::finished) {
+            core.current->flags &= ~scope_node::blocked;
+        } else {
+            ++core.operations;
+        }
         return state;
     }
 

@@ -100,6 +100,8 @@ public:
     [[noreturn]] void refuse() const;
     void shutdown(bool wait, bool cancel_pending);
     std::size_t size() const noexcept { return workers_.size(); }
+    /// Every worker waits for work.
+    bool resting() const noexcept;
 
 private:
     struct alignas(64) worker {
@@ -154,23 +156,22 @@ public:
     void drop() noexcept { this->release(future_state_base::other); }
 
 protected:
-    template <class F>
-    void run_once(std::optional<F>& f) noexcept {
-        if (this->start()) {
-            auto make = [&]() -> T { return std::invoke(std::move(*f)); };
-            // The callable goes before the news: who waited finds nothing of it left.
-            this->evaluate(make, [&] { f.reset(); });
-        } else {
-            f.reset();
-        }
+    /// Runs f once, unless it was cancelled: then `work`, from which f takes what it needs, is gone
+    /// already.
+    template <class F, class Work>
+    void run_once(F f, std::optional<Work>& work) noexcept {
+        if (!this->start()) return;
+        // The work goes before the news: who waited finds nothing of it left.
+        this->evaluate(f, [&] { work.reset(); });
     }
-    template <class F>
-    void end_without(std::optional<F>& f, const std::exception_ptr& error) noexcept {
-        f.reset();
-        if (error) {
-            this->fail(error);
-        } else {
+    template <class Work>
+    void end_without(std::optional<Work>& work, const std::exception_ptr& error) noexcept {
+        if (!error) {
             this->cancel();
+        } else if (this->claim() == future_state_base::claim_result::mine) {
+            work.reset();
+            this->error_ = error;
+            this->finish(future_state_base::failed);
         }
     }
 };
@@ -182,7 +183,7 @@ public:
     explicit job(F f) : f_(std::move(f)) {}
 
     void run() noexcept override {
-        this->run_once(f_);
+        this->run_once([this]() -> T { return std::invoke(std::move(*f_)); }, f_);
         this->drop();
     }
     void discard(const std::exception_ptr& error) noexcept override {
@@ -191,6 +192,8 @@ public:
     }
 
 private:
+    void forget_work() noexcept override { f_.reset(); }
+
     std::optional<F> f_;
 };
 

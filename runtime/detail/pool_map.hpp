@@ -60,9 +60,7 @@ private:
 
         void run() noexcept override {
             const std::shared_ptr<map_plan> plan = std::move(plan_);
-            std::optional call{
-                [this, &plan]() -> value { return map_plan::call(plan->f_, *args_); }};
-            this->run_once(call);
+            this->run_once([&]() -> value { return map_plan::call(plan->f_, *args_); }, args_);
             end(*plan);
         }
         void discard(const std::exception_ptr& error) noexcept override {
@@ -78,8 +76,9 @@ private:
         }
 
     private:
+        void forget_work() noexcept override { args_.reset(); }
+
         void end(map_plan& plan) noexcept {
-            args_.reset();
             plan.queue_next();
             this->drop();
         }

@@ -121,12 +121,21 @@ inline void block(suspension& reason, promise_base& promise, std::source_locatio
     task.flags |= scope_node::blocked;
 }
 
+// What an await that is done on the spot takes from its turn's allowance: one that called the
+// kernel, and one that touched memory only.
+inline constexpr unsigned operation_cost = 16;
+inline constexpr unsigned memory_cost = 1;
+
 /// Whether the running task, whose await at `promise` is done on the spot, goes on with its turn.
 /// If not, its allowance is used up and it goes on when the scheduler has looked at everything
 /// else.
-inline bool keeps_turn(promise_base& promise, std::source_location where) noexcept {
+inline bool keeps_turn(promise_base& promise, std::source_location where,
+                       unsigned cost = operation_cost) noexcept {
     scheduler_core& core = *current_core;
-    if (--core.immediate_left != 0) return true;
+    if (core.allowance > cost) {
+        core.allowance -= cost;
+        return true;
+    }
     promise.where = where;
     core.current->leaf = &promise;
     core.next_turn.push(*core.current);

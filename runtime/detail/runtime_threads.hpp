@@ -7,10 +7,9 @@
 // and leaves its loop. So no task finds a scheduler of its own runtime gone.
 
 #include <rondo/runtime/detail/inbox.hpp>
+#include <rondo/runtime/detail/usable_cores.hpp>
 #include <rondo/runtime/runtime_options.hpp>
 #include <rondo/runtime/scheduler.hpp>
-
-#include <sched.h>
 
 #include <atomic>
 #include <cstddef>
@@ -34,8 +33,11 @@ public:
     /// Starts everything; throws what went wrong, with nothing left behind.
     runtime_threads(runtime& owner, const runtime_options& options, bool first_on_calling_thread);
 
-    /// Stops, and waits for all threads.
+    /// As end().
     ~runtime_threads();
+
+    /// Stops, and waits for all threads. Blocks.
+    void end() noexcept;
 
     std::size_t size() const noexcept { return schedulers_.size(); }
     scheduler& at(std::size_t index) noexcept { return *schedulers_[index]; }
@@ -51,6 +53,10 @@ public:
     void fail(std::exception_ptr error) noexcept;
     std::exception_ptr failure() noexcept;
 
+    /// Fails with a deadlock_error if tasks are left on schedulers that all sleep without hope, and
+    /// there is no other thread in the process, and no job of the pool, that could post to one.
+    void look_for_deadlock() noexcept;
+
     /// Keeps the schedulers from halting. False: they have been told to stop.
     bool hold() noexcept;
     void release() noexcept;
@@ -58,17 +64,21 @@ public:
 private:
     void thread_main(std::size_t index, std::exception_ptr& error, std::latch& started) noexcept;
     void make_scheduler(std::size_t index);
-    void join() noexcept;
+    bool is_deadlocked();
 
     runtime& owner_;
     const runtime_options options_;
+    const std::vector<int> cores_ = allowed_cores();  // before any thread is pinned
+    std::optional<affinity_keeper> affinity_;         // of the calling thread, while it is pinned
     std::vector<std::unique_ptr<scheduler>> schedulers_;
     std::vector<std::thread> threads_;
     const bool first_is_here_;  // the first scheduler runs on the thread that made the runtime
-    std::optional<cpu_set_t> affinity_before_;  // of the calling thread, where it was pinned
+    bool ended_ = false;
 
     std::atomic<bool> stopping_{false};
     std::atomic<std::size_t> holds_{1};  // tasks submitted and not ended; and one until stop()
+
+    std::atomic<bool> told_to_halt_{false};  // all of them: release() is through
 
     std::mutex changing_;  // guards what follows
     std::exception_ptr failure_;

@@ -5,6 +5,7 @@
 #include <rondo/runtime/task.hpp>
 
 #include <new>
+#include <thread>
 #include <utility>
 
 namespace rondo::detail {
@@ -44,8 +45,13 @@ void hand_over(task_state& from, task_state& to) noexcept {
 
 }  // namespace
 
-stay::stay(scheduler_core& home, scheduler_core& away, task_state& traveller) noexcept
-    : home_(home), away_(away), outer_(stay_of(traveller)) {
+stay::stay(scheduler_core& home, scheduler_core& away, task_state& traveller,
+           runtime_threads* held) noexcept
+    : home_(home),
+      away_(away),
+      away_index_(away.owner->index()),
+      outer_(stay_of(traveller)),
+      held_(held) {
     task = &traveller;
 }
 
@@ -58,20 +64,23 @@ stay::departure stay::go(scheduler_core& target, promise_base& leaf) {
         leave(static_cast<visitor_state&>(task), &target, nullptr);
         return departure::gone;
     }
-    // Within a runtime that is stopping its own tasks may still go where their clean-up needs to.
+    // Another runtime does not halt before the task has left it. One's own does not anyway, and a task
+    // may go where its clean-up needs to while that is being stopped.
     runtime_threads& there = target.owner->threads_;
-    if (&there != &current_core->owner->threads_ && there.stopping()) return departure::refused;
-    return begin(target, task);
+    runtime_threads* held = &there == &current_core->owner->threads_ ? nullptr : &there;
+    if (held != nullptr && !held->hold()) return departure::refused;
+    return begin(target, task, held);
 }
 
-stay::departure stay::begin(scheduler_core& away, task_state& traveller) {
+stay::departure stay::begin(scheduler_core& away, task_state& traveller, runtime_threads* held) {
     scheduler_core& home = *current_core;
-    auto& self = *::new (home.frames.allocate(sizeof(stay))) stay(home, away, traveller);
+    auto& self = *::new (home.frames.allocate(sizeof(stay))) stay(home, away, traveller, held);
     for_each_scope(traveller, [](scope_state& scope) { scope.departing(); });
     hand_over(traveller, self.visitor_);
     self.visitor_.flags =
         scope_node::is_task | scope_node::visiting | (traveller.flags & scope_node::cancelled);
     self.visitor_.id = traveller.id;
+    self.visitor_.original = task_identity();
     traveller.waiting_on = &self;
     traveller.flags |= scope_node::blocked;
     ++home.stays;
@@ -79,6 +88,7 @@ stay::departure stay::begin(scheduler_core& away, task_state& traveller) {
         static_cast<travel&>(message).of.arrive();
     };
     if (away.post(self.travel_)) return departure::gone;
+    if (held != nullptr) held->release();
 
     hand_over(self.visitor_, traveller);
     traveller.flags &= ~scope_node::blocked;
@@ -89,8 +99,9 @@ stay::departure stay::begin(scheduler_core& away, task_state& traveller) {
 
 void stay::arrive() noexcept {
     ++away_.stays;
-    attach_subtree(visitor_, away_.visitors);
+    // First, so that a shield's clock that runs already is found running.
     for_each_scope(visitor_, [](scope_state& scope) { scope.arrived(); });
+    attach_subtree(visitor_, away_.visitors);
     away_.ready.push(visitor_);
 }
 
@@ -103,13 +114,19 @@ void stay::leave(visitor_state& visitor, scheduler_core* destination, promise_ba
     for_each_scope(visitor, [](scope_state& scope) { scope.departing(); });
     visitor.detach();
     --self.away_.stays;
-    self.has_left_ = true;
+    presence there = presence::there;
+    while (!self.presence_.compare_exchange_weak(there, presence::left)) {
+        if (there == presence::called) std::this_thread::yield();
+        there = presence::there;
+    }
     self.destination_ = destination;
     self.ended_root_ = root;
     self.travel_.run = [](inbox_message& message) noexcept {
         static_cast<travel&>(message).of.come_back();
     };
+    runtime_threads* const held = self.held_;
     self.home_.post(self.travel_);
+    if (held != nullptr) held->release();
 }
 
 void stay::come_back() noexcept {
@@ -118,10 +135,10 @@ void stay::come_back() noexcept {
     promise_base* const root = ended_root_;
     returned.flags &= ~scope_node::blocked;
     hand_over(visitor_, returned);
+    for_each_scope(returned, [](scope_state& scope) { scope.arrived(); });
     // Cancelled here while a notice was still under way, or there, by a scheduler that is stopping.
     returned.flags |= visitor_.flags & scope_node::cancelled;
     if (returned.is_cancelled()) spread_cancellation(returned);
-    for_each_scope(returned, [](scope_state& scope) { scope.arrived(); });
     is_back_ = true;
     if (!notice_under_way_) release();
 
@@ -138,11 +155,14 @@ void stay::cancel() noexcept {
     notice_.run = [](inbox_message& message) noexcept {
         static_cast<travel&>(message).of.deliver();
     };
+    presence there = presence::there;
+    if (!presence_.compare_exchange_strong(there, presence::called)) return;
     notice_under_way_ = away_.post(notice_);
+    presence_.store(presence::there);
 }
 
 void stay::deliver() noexcept {
-    if (!has_left_) cancel_subtree(visitor_);
+    if (presence_.load() != presence::left) cancel_subtree(visitor_);
     notice_.run = [](inbox_message& message) noexcept {
         stay& self = static_cast<travel&>(message).of;
         self.notice_under_way_ = false;
@@ -159,7 +179,7 @@ void stay::release() noexcept {
 }
 
 void stay::describe(std::FILE* out) const {
-    std::fprintf(out, "its return from reactor %zu", away_.owner->index());
+    std::fprintf(out, "its return from reactor %zu", away_index_);
 }
 
 }  // namespace rondo::detail

@@ -21,16 +21,30 @@
 #include <rondo/runtime/detail/promise_base.hpp>
 #include <rondo/runtime/detail/task_state.hpp>
 
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 
 namespace rondo::detail {
 
+class runtime_threads;
 class stay;
 
 struct visitor_state : task_state {
     explicit visitor_state(stay& visit) noexcept : of(visit) {}
     stay& of;
+    const task_state* original = nullptr;  // the state that it has where its group is
 };
+
+/// Stands for the running task wherever it is: the same before and after a hop. Null outside of
+/// tasks. Not to be looked into.
+inline const task_state* task_identity() noexcept {
+    if (current_core == nullptr || current_core->current == nullptr) return nullptr;
+    const task_state& task = *current_core->current;
+    if ((task.flags & scope_node::visiting) == 0) return &task;
+    return static_cast<const visitor_state&>(task).original;
+}
 
 class stay final : public suspension {
 public:
@@ -55,8 +69,9 @@ private:
         stay& of;
     };
 
-    stay(scheduler_core& home, scheduler_core& away, task_state& traveller) noexcept;
-    static departure begin(scheduler_core& away, task_state& traveller);
+    stay(scheduler_core& home, scheduler_core& away, task_state& traveller,
+         runtime_threads* held) noexcept;
+    static departure begin(scheduler_core& away, task_state& traveller, runtime_threads* held);
     static void leave(visitor_state& visitor, scheduler_core* destination,
                       promise_base* root) noexcept;
     void arrive() noexcept;
@@ -67,7 +82,9 @@ private:
     // These never change: any thread may read them.
     scheduler_core& home_;
     scheduler_core& away_;
-    stay* const outer_;  // the stay that the task began this one in
+    const std::size_t away_index_;
+    stay* const outer_;            // the stay that the task began this one in
+    runtime_threads* const held_;  // another runtime, held until the task leaves it; or null
 
     visitor_state visitor_{*this};
     travel travel_{*this};
@@ -77,8 +94,12 @@ private:
     bool notice_under_way_ = false;
     bool is_back_ = false;
 
+    // Once the task has left, the other scheduler may be gone, and its inbox with it. So who sends a
+    // notice says so first, and who leaves waits until it is sent.
+    enum class presence : std::uint8_t { there, called, left };
+    std::atomic<presence> presence_{presence::there};
+
     // Touched away, and at home once the task is back.
-    bool has_left_ = false;
     scheduler_core* destination_ = nullptr;  // where to go on from home
     promise_base* ended_root_ = nullptr;     // or the frame that has ended
 };

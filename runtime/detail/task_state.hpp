@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <source_location>
 
 namespace rondo::detail {
 
@@ -25,6 +26,15 @@ public:
 
     /// Says what is waited for, in a few words without a newline: `recv on fd 7`.
     virtual void describe(std::FILE* out) const = 0;
+
+    /// Where one task alone can end the wait, because it holds what is waited for: which, and since
+    /// what place. Called while no task runs.
+    struct obstacle {
+        const task_state* holder = nullptr;  // as task_identity()
+        std::source_location held_at = {};
+        const void* what = nullptr;
+    };
+    virtual obstacle waits_for() const noexcept { return {}; }
 
     task_state* task = nullptr;
 

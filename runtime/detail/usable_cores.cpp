@@ -213,6 +213,14 @@ std::vector<int> allowed_cores() {
     return cores;
 }
 
+void run_on_cores(std::span<const int> cores) {
+    const auto past_last = static_cast<std::size_t>(std::ranges::max(cores)) + 1;
+    std::vector<cpu_set_t> mask((past_last + CPU_SETSIZE - 1) / CPU_SETSIZE);
+    const std::size_t bytes = mask.size() * sizeof(cpu_set_t);
+    for (const int core : cores) CPU_SET_S(static_cast<std::size_t>(core), bytes, mask.data());
+    ::sched_setaffinity(0, bytes, mask.data());
+}
+
 unsigned usable_cores() {
     const auto allowed = static_cast<unsigned>(allowed_cores().size());
     return std::max(1U, std::min(allowed, cgroup_cpu_limit().value_or(allowed)));

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <vector>
 
 namespace rondo::detail {
@@ -17,6 +18,22 @@ unsigned usable_cores();
 /// The numbers of the cores in the calling thread's affinity mask, ascending, never empty.
 /// Thread safety: any thread. Source: sched_setaffinity(2).
 std::vector<int> allowed_cores();
+
+/// Keeps the calling thread on these cores; no effect where that is denied.
+/// Source: sched_setaffinity(2).
+void run_on_cores(std::span<const int> cores);
+
+/// Gives the thread that made it back its affinity mask.
+class affinity_keeper {
+public:
+    affinity_keeper() = default;
+    affinity_keeper(const affinity_keeper&) = delete;
+    affinity_keeper& operator=(const affinity_keeper&) = delete;
+    ~affinity_keeper() { run_on_cores(before_); }
+
+private:
+    std::vector<int> before_ = allowed_cores();
+};
 
 /// The least CPU quota of the process' cgroups and all their ancestors, in cores rounded up; empty
 /// when there is none. `proc` is the folder with `cgroup` and `mountinfo` of the process; `root` is

@@ -66,7 +66,7 @@ private:
 /// A plain thread may block where a task must not: it would hold up every task of its reactor.
 inline void check_may_block(const char* sentence, std::source_location where) noexcept {
     if constexpr (debug_checks) {
-        if (current_core != nullptr && current_core->current != nullptr) misuse(sentence, where);
+        if (current_core != nullptr) misuse(sentence, where);
     }
 }
 

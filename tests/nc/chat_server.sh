@@ -1,12 +1,18 @@
-# Ann, Bob and Cid, all in the room when this returns. The server takes connections in their order,
-# so one who is heard has been let in, and so have those who came before.
+# enter NAME: a client that is in the room when this returns: only there is it told of its mistake.
+enter() {
+    connect "$1"
+    say "$1" '%05000d\n' 0
+    expect "$1" 'error: a line of more than 4096 bytes'
+}
+
+# Ann, Bob and Cid, all in the room when this returns.
 three_in_the_room() {
-    start chat_server
-    connect ann
-    connect bob
+    start chat_server "$@"
+    enter ann
+    enter bob
     say bob 'bob is here\n'
     expect ann 'bob is here'
-    connect cid
+    enter cid
     say cid 'cid is here\n'
     expect ann 'cid is here'
     expect bob 'cid is here'
@@ -24,6 +30,19 @@ each_reactor__lines_go_to_all_the_others_and_not_back() {
     say cid 'bye\n'
     expect ann bye
     expect bob bye
+}
+
+each_reactor__with_several_reactors_there_is_still_one_room() {
+    three_in_the_room --reactors 3
+    say ann 'hello\n'
+    expect bob hello
+    expect cid hello
+    forget bob
+    say cid 'bob is gone\n'
+    expect ann 'bob is gone'
+    attach storm "$client" chat_storm "$port" 2048
+    expect storm 'every line arrived'
+    stop TERM
 }
 
 each_reactor__a_line_in_pieces_arrives_whole() {
@@ -87,5 +106,6 @@ each_reactor__SIGINT_ends_it() {
     stop INT
 }
 
+once__any_number_of_reactors_up_to_1024() { takes_reactors chat_server; }
 once__bad_arguments_are_one_line_and_status_2() { refuses_bad_arguments chat_server; }
 once__a_taken_port_is_one_line_and_status_1() { refuses_a_taken_port chat_server; }

@@ -2,15 +2,18 @@
 """What nc cannot do: a client that paces its bytes by the server's answers, one that resets.
 
     client.py byte_by_byte PORT       fib_server: a request in one-byte segments
+    client.py shares PORT CLIENTS N   fib_server: all ask for fib(N) at once, and share
     client.py reset PORT              sends a line of input, resets the connection at the next
     client.py chat_storm PORT LINES   chat_server: one talks, one listens, no line may be missing
     client.py kernel_has_io_uring     exit status 0 when io_uring can be had here
 """
 
 import ctypes
+import selectors
 import socket
 import struct
 import sys
+import time
 
 PATIENCE = 60  # seconds
 
@@ -36,6 +39,28 @@ def byte_by_byte(port):
     print(slow.makefile("rb").readline().decode(), end="")
 
 
+def shares(port, clients, n):
+    """Prints the answer of each client, then whether all had to wait about equally long.
+
+    One after the other, two at a time, the first of six would have its answer after a third of the
+    whole time. Where they share it has it near the end.
+    """
+    waiting = selectors.DefaultSelector()
+    peers = [connect(port) for _ in range(int(clients))]
+    for peer in peers:
+        waiting.register(peer, selectors.EVENT_READ)
+    start = time.monotonic()
+    for peer in peers:
+        peer.sendall(n.encode() + b"\n")
+    answered = []
+    while waiting.get_map():
+        for key, _ in waiting.select():
+            answered.append(time.monotonic() - start)
+            print(key.fileobj.makefile("rb").readline().decode(), end="")
+            waiting.unregister(key.fileobj)
+    print("together" if answered[0] > 0.6 * answered[-1] else f"one after the other: {answered}")
+
+
 def reset(port):
     peer = connect(port)
     peer.sendall(sys.stdin.readline().encode())
@@ -53,9 +78,10 @@ def chat_storm(port, lines):
     """
     talker, listener = connect(port), connect(port)
     said, heard = talker.makefile("rb"), listener.makefile("rb")
-    listener.sendall(b"the listener is here\n")
-    while said.readline() != b"the listener is here\n":
-        pass
+    for peer, answers in (talker, said), (listener, heard):
+        # Whoever is told of a mistake is in the room.
+        peer.sendall(b"." * 5000 + b"\n")
+        assert answers.readline().startswith(b"error: ")
     batch = 32
     for first in range(0, int(lines), batch):
         storm = [b"%d " % i + b"." * 990 + b"\n" for i in range(first, first + batch)]
@@ -74,6 +100,5 @@ def kernel_has_io_uring():
 
 
 if __name__ == "__main__":
-    {f.__name__: f for f in (byte_by_byte, reset, chat_storm, kernel_has_io_uring)}[sys.argv[1]](
-        *sys.argv[2:]
-    )
+    commands = (byte_by_byte, shares, reset, chat_storm, kernel_has_io_uring)
+    {f.__name__: f for f in commands}[sys.argv[1]](*sys.argv[2:])

@@ -28,6 +28,17 @@ each_reactor__two_clients_each_get_their_own() {
     expect ann 'from ann'
 }
 
+each_reactor__clients_on_several_reactors_each_get_their_own() {
+    start echo_server --reactors 3
+    crowd 10
+    local i
+    for i in {1..10}; do say "crowd$i" 'I am %d\n' "$i"; done
+    for i in {10..1}; do expect "crowd$i" "I am $i"; done
+    hang_up crowd1
+    say crowd2 'bye\n'
+    expect crowd2 bye
+}
+
 each_reactor__a_mebibyte_of_random_bytes_comes_back_unchanged() {
     start echo_server
     head -c 1048576 /dev/urandom >sent
@@ -60,5 +71,6 @@ each_reactor__SIGINT_ends_it() {
     stop INT
 }
 
+once__any_number_of_reactors_up_to_1024() { takes_reactors echo_server; }
 once__bad_arguments_are_one_line_and_status_2() { refuses_bad_arguments echo_server; }
 once__a_taken_port_is_one_line_and_status_1() { refuses_a_taken_port echo_server; }

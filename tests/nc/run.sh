@@ -4,10 +4,11 @@
 #     tests/nc/run.sh build/debug/examples             every case
 #     tests/nc/run.sh build/debug/examples SIGTERM     the cases whose name matches
 #
-# The cases are functions in the files beside this one, one file per program. Their names are
-# sentences: each_reactor__two_clients_... is run with --reactor io_uring and with --reactor epoll,
-# once__a_taken_port_... one time. Every case is a process of its own, in a directory of its own,
-# ended by timeout(1) if it hangs; what it can use is in lib.sh.
+# The cases are functions in the files beside this one, one file per program; those that print and
+# end are in classic.sh. Their names are sentences: each_reactor__two_clients_... is run with
+# --reactor io_uring and with --reactor epoll, once__a_taken_port_... one time. Every case is a
+# process of its own, in a directory of its own, ended by timeout(1) if it hangs; what it can use is
+# in lib.sh.
 
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -62,7 +63,7 @@ else
     echo "io_uring is denied here: its cases are left out"
 fi
 
-for file in round_robin select_scheduler fib_server echo_server chat_server; do
+for file in round_robin classic select_scheduler fib_server echo_server chat_server; do
     for function in $(grep -oE '^(once|each_reactor)__\w+' "$here/$file.sh"); do
         if [[ $function == once__* ]]; then
             run_case "$file" "$function"

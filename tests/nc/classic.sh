@@ -1,0 +1,37 @@
+# Programs after Python's concurrent.futures and queue: each prints its lines and ends. Where
+# threads print at the same time, the order of the lines is theirs.
+
+# lines_of PROGRAM ARGUMENTS...: what it prints, in $lines; it says nothing else, and ends well.
+lines_of() {
+    [[ -x $examples/$1 ]] || fail "no such program: $examples/$1"
+    patience=100 bounded "$examples/$1" "${@:2}" >lines 2>complaints ||
+        fail "exit status $?" "$(<complaints)"
+    same "standard error of $1" '' "$(<complaints)"
+    lines=$(<lines)
+}
+
+three_numbers_then_end() {
+    lines_of "$@"
+    same "the last line" end "${lines##*$'\n'}"
+    same "the numbers" $'res: 1346269\nres: 2178309\nres: 832040' \
+        "$(sort <<<"${lines%$'\n'end}")"
+}
+
+once__map_keeps_the_order_and_two_times_are_printed() {
+    lines_of thread_pool_map
+    [[ $lines =~ ^'1 1 2 3 5'$'\n'[0-9]+\.[0-9]+$'\n'[0-9]+\.[0-9]+$ ]] || fail "$lines"
+}
+
+once__callbacks_print_the_numbers() { three_numbers_then_end future_callbacks; }
+once__a_thread_takes_the_numbers_as_they_get_done() { three_numbers_then_end as_completed; }
+once__a_task_takes_the_numbers_as_they_get_done() { three_numbers_then_end as_completed task; }
+
+once__an_exception_comes_out_where_the_result_is_asked_for() {
+    lines_of future_errors
+    same "its lines" $'callback handler\nget RuntimeError' "$lines"
+}
+
+once__each_job_of_the_producer_is_done_by_the_consumer() {
+    lines_of producer_consumer
+    same "its lines" "$(printf '%s\n' 9227465{,,,,})" "$lines"
+}
