@@ -234,9 +234,9 @@ task<> serve_owning(tcp_listener listener, Handler handler, serve_options option
 /// reactors that serve_options::mode says; each reactor has a copy of the handler of its own. It is
 /// kept until the last of its tasks has ended. An exception that leaves it ends its connection only
 /// and goes to serve_options::on_error. Where descriptors run out, serve waits until it can accept
-/// again. It ends only by an error of the listener, or by cancellation: closes the listener, cancels
-/// the handlers, waits until all have ended, then throws operation_cancelled. A handler that must
-/// finish what it is saying puts it into a `shield`.
+/// again. It ends only by an error of the listener, or by cancellation: closes the listener,
+/// cancels the handlers, waits until all have ended, then throws operation_cancelled. A handler
+/// that must finish what it is saying puts it into a `shield`.
 template <class Handler>
     requires std::invocable<Handler&, tcp_stream>
 task<> serve(tcp_listener& listener, Handler handler, serve_options options = {}) {

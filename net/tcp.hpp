@@ -131,8 +131,9 @@ public:
         return {*this, socket_.get(), buffers};
     }
 
-    /// Completes when the peer will send nothing more, or the connection is broken, while bytes that
-    /// came before may still wait to be read. For work that is of no use to a client who has left:
+    /// Completes when the peer will send nothing more, or the connection is broken, while bytes
+    /// that came before may still wait to be read. For work that is of no use to a client who has
+    /// left:
     ///     auto outcome = co_await when_any(compute(), peer.wait_hangup());
     /// It may be awaited while another task reads or writes.
     /// Cancellation: ends at once.

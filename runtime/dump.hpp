@@ -15,10 +15,10 @@
 
 namespace rondo {
 
-/// Writes all tasks of this thread's scheduler, as a tree by task group, then those that visit it. Each comes with what it
-/// waits for and its asynchronous stack, innermost frame first: the line of the await it is stopped
-/// at and the function's name. Works in release builds and in the middle of anything; costs nothing
-/// until it is called. Nothing is written where no scheduler runs.
+/// Writes all tasks of this thread's scheduler, as a tree by task group, then those that visit it.
+/// Each comes with what it waits for and its asynchronous stack, innermost frame first: the line of
+/// the await it is stopped at and the function's name. Works in release builds and in the middle of
+/// anything; costs nothing until it is called. Nothing is written where no scheduler runs.
 void dump_tasks(std::FILE* out, std::source_location where = std::source_location::current());
 
 }  // namespace rondo

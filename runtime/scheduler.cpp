@@ -24,7 +24,8 @@ bool scheduler_core::post(inbox_message& message) noexcept {
     posting.fetch_add(1, std::memory_order_relaxed);
     const posted how = messages.post(message);
     if (how == posted::must_wake) io->wake();
-    // Release: nothing of the scheduler is touched after this; partner of the load in close_inbox().
+    // Release: nothing of the scheduler is touched after this; partner of the load in
+    // close_inbox().
     posting.fetch_sub(1, std::memory_order_release);
     return how != posted::refused;
 }
@@ -212,6 +213,7 @@ void scheduler::sleep_without_hope() noexcept {
         } while (core_.messages.empty() && detail::now_ns() < until);
         if (!core_.messages.empty()) break;
         threads_.look_for_deadlock();
+        if (!core_.ready.empty()) break;  // it has cancelled them
     }
     without_hope_.store(false);
 }

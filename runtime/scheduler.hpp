@@ -120,9 +120,10 @@ public:
     /// Its place among the schedulers of its runtime: 0, 1, ...
     std::size_t index() const noexcept { return index_; }
 
-    /// Runs f() on the scheduler's thread, soon, outside of any task: f must not block. Calls posted
-    /// by one thread run in the order in which they were posted. An exception that leaves f stops
-    /// the runtime, and is thrown by run(). False: the runtime has been stopped, and f will not run.
+    /// Runs f() on the scheduler's thread, soon, outside of any task: f must not block. Calls
+    /// posted by one thread run in the order in which they were posted. An exception that leaves f
+    /// stops the runtime, and is thrown by run(). False: the runtime has been stopped, and f will
+    /// not run.
     template <std::invocable F>
     bool post(F f) {
         struct call_of final : detail::posted_call {

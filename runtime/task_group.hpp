@@ -149,8 +149,8 @@ private:
 /// A set of running tasks with one end. Made directly, it must be joined before it is destroyed: a
 /// group dropped with tasks unjoined aborts with a sentence that names the place where it was made.
 /// with_task_group joins by itself, also when an exception passes.
-/// Thread safety: the scheduler of its owner only; cancel() from the group's own tasks wherever they
-/// are.
+/// Thread safety: the scheduler of its owner only; cancel() from the group's own tasks wherever
+/// they are.
 class task_group final : private detail::scope_state {
 public:
     explicit task_group(std::source_location where = std::source_location::current()) noexcept;
@@ -189,8 +189,8 @@ public:
     }
 
     /// The same on another scheduler: the task goes there, and is joined and cancelled from here as
-    /// any other. A callable is called there; what is kept for it is destroyed here. Where that scheduler has stopped, the task fails with
-    /// runtime_errc::scheduler_stopped.
+    /// any other. A callable is called there; what is kept for it is destroyed here. Where that
+    /// scheduler has stopped, the task fails with runtime_errc::scheduler_stopped.
     template <detail::awaitable Awaitable>
     auto spawn_on(scheduler& where, Awaitable work) {
         return spawn(await_on(where, std::move(work)), where_);

@@ -34,8 +34,8 @@ private:
     reactor_kind kind_;
 };
 
-/// Calls body(run_on) for io_uring and for epoll. A machine that denies io_uring fails the tests: it
-/// is said so by RONDO_TEST_REACTORS=epoll, never found out by skipping.
+/// Calls body(run_on) for io_uring and for epoll. A machine that denies io_uring fails the tests:
+/// it is said so by RONDO_TEST_REACTORS=epoll, never found out by skipping.
 template <class Body>
 void on_each_reactor_kind(Body body) {
     const char* only = std::getenv("RONDO_TEST_REACTORS");

@@ -99,13 +99,13 @@ struct scheduler_core {
         ready.push(task);
     }
 
-    /// Any thread. The message must live until it has run. False: the scheduler has stopped, and the
-    /// message is the caller's again. Never so while a task of the scheduler, or one that visits it,
-    /// has not ended.
+    /// Any thread. The message must live until it has run. False: the scheduler has stopped, and
+    /// the message is the caller's again. Never so while a task of the scheduler, or one that
+    /// visits it, has not ended.
     bool post(inbox_message& message) noexcept;
 
-    /// Refuses all later messages and waits until nobody is in the middle of posting one. False, and
-    /// nothing is done, when there are messages left to take.
+    /// Refuses all later messages and waits until nobody is in the middle of posting one. False,
+    /// and nothing is done, when there are messages left to take.
     bool close_inbox() noexcept;
 };
 

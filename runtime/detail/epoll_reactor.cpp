@@ -173,8 +173,9 @@ void epoll_reactor::wake() noexcept {
 
 void epoll_reactor::opened(int fd) noexcept { release(fd); }
 
-// Else each byte for the other reactor would wake this one. What entries_ holds of the descriptor is
-// wrong from now on, until opened() is called for its number, as for every descriptor that comes.
+// Else each byte for the other reactor would wake this one. What entries_ holds of the descriptor
+// is wrong from now on, until opened() is called for its number, as for every descriptor that
+// comes.
 void epoll_reactor::disown(int fd) noexcept { ::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr); }
 
 void epoll_reactor::release(int fd) noexcept {

@@ -75,7 +75,8 @@ public:
         return oldest;
     }
 
-    /// Tells posters that they must wake the scheduler. False: it must not sleep, something is here.
+    /// Tells posters that they must wake the scheduler. False: it must not sleep, something is
+    /// here.
     bool announce_sleep() noexcept {
         asleep_.store(true);
         return head_.load() == nullptr;

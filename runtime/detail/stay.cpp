@@ -64,8 +64,8 @@ stay::departure stay::go(scheduler_core& target, promise_base& leaf) {
         leave(static_cast<visitor_state&>(task), &target, nullptr);
         return departure::gone;
     }
-    // Another runtime does not halt before the task has left it. One's own does not anyway, and a task
-    // may go where its clean-up needs to while that is being stopped.
+    // Another runtime does not halt before the task has left it. One's own does not anyway, and a
+    // task may go where its clean-up needs to while that is being stopped.
     runtime_threads& there = target.owner->threads_;
     runtime_threads* held = &there == &current_core->owner->threads_ ? nullptr : &there;
     if (held != nullptr && !held->hold()) return departure::refused;

@@ -94,8 +94,8 @@ private:
     bool notice_under_way_ = false;
     bool is_back_ = false;
 
-    // Once the task has left, the other scheduler may be gone, and its inbox with it. So who sends a
-    // notice says so first, and who leaves waits until it is sent.
+    // Once the task has left, the other scheduler may be gone, and its inbox with it. So who sends
+    // a notice says so first, and who leaves waits until it is sent.
     enum class presence : std::uint8_t { there, called, left };
     std::atomic<presence> presence_{presence::there};
 
