@@ -1,22 +1,21 @@
 // A producer puts work into a queue, at its own pace, and a consumer takes it out and does it.
 // Prints fib(35), which is 9227465, once for each of the five jobs.
 //
-// The two are tasks of one reactor: only one of them runs at a time, and it is let go only where it
-// awaits. So a std::deque and an event are all they need; there is no lock. The work itself is done
-// by the runtime's threads, so that the producer keeps its pace.
+// The work itself is done by the runtime's threads, so that the producer keeps its pace. The queue
+// holds two jobs: a producer that is faster than the work waits. Once every job is done the
+// consumer, which knows no end, is cancelled.
 
 #include "fib.hpp"
 
 #include <rondo/runtime/offload.hpp>
 #include <rondo/runtime/run.hpp>
 #include <rondo/runtime/sleep.hpp>
-#include <rondo/runtime/when.hpp>
-#include <rondo/sync/event.hpp>
+#include <rondo/runtime/task_group.hpp>
+#include <rondo/sync/queue.hpp>
 
 #include <chrono>
-#include <deque>
+#include <functional>
 #include <iostream>
-#include <optional>
 #include <random>
 
 namespace {
@@ -27,51 +26,34 @@ struct job {
     unsigned long long (*work)(unsigned);
     unsigned argument;
 };
+using job_queue = rondo::queue<job>;
 
-class job_queue {
-public:
-    void put(std::optional<job> one) {
-        jobs_.push_back(one);
-        not_empty_.set();
-    }
-
-    task<std::optional<job>> get() {
-        while (jobs_.empty()) {
-            not_empty_.clear();
-            co_await not_empty_.wait();
-        }
-        const auto one = jobs_.front();
-        jobs_.pop_front();
-        co_return one;
-    }
-
-private:
-    std::deque<std::optional<job>> jobs_;
-    rondo::event not_empty_;
-};
-
-/// The last thing it puts is nothing: that tells the consumer to stop.
 task<> produce(job_queue& queue) {
     std::minstd_rand random{std::random_device{}()};
     std::uniform_int_distribution pause{0, 50};
     for (int i = 0; i < 5; ++i) {
         co_await rondo::sleep_for(std::chrono::milliseconds(pause(random)));
-        queue.put(job{fib, 35});
+        co_await queue.put(job{fib, 35});
     }
-    queue.put(std::nullopt);
 }
 
 task<> consume(job_queue& queue) {
-    while (const auto next = co_await queue.get()) {
-        const job todo = *next;
+    for (;;) {
+        const job todo = co_await queue.get();
         const auto result = co_await rondo::offload([todo] { return todo.work(todo.argument); });
         std::cout << result << std::endl;
+        queue.task_done();
     }
 }
 
 task<> produce_and_consume() {
-    job_queue queue;
-    co_await rondo::when_all(produce(queue), consume(queue));
+    job_queue queue{2};
+    co_await rondo::with_task_group([&queue](rondo::task_group& group) -> task<> {
+        group.spawn(consume(queue));
+        co_await produce(queue);
+        co_await queue.join();
+        group.cancel();
+    });
 }
 
 }  // namespace

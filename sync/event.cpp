@@ -19,6 +19,10 @@ void event::set_awaited() noexcept {
 bool event::join_line(wait_awaiter& one) noexcept {
     one.prepare();
     const std::lock_guard guard(lock_);
+    return join_line_locked(one);
+}
+
+bool event::join_line_locked(wait_awaiter& one) noexcept {
     std::uint32_t seen = is_down;
     if (!state_.compare_exchange_strong(seen, is_awaited, std::memory_order_acquire) &&
         seen == is_up) {
@@ -31,6 +35,10 @@ bool event::join_line(wait_awaiter& one) noexcept {
 // False: it was taken out to be woken.
 bool event::leave_line(wait_awaiter& one) noexcept {
     const std::lock_guard guard(lock_);
+    return leave_line_locked(one);
+}
+
+bool event::leave_line_locked(wait_awaiter& one) noexcept {
     if (!one.in_line()) return false;
     line_.remove(one);
     if (line_.empty()) state_.store(is_down, std::memory_order_relaxed);

@@ -19,8 +19,8 @@
 namespace rondo {
 
 /// Once set, every wait completes, those in progress and later ones, until it is cleared.
-/// Thread safety: tasks of any scheduler; set(), clear() and is_set() from any thread. What was done
-/// before set() is seen after the wait that it ends.
+/// Thread safety: tasks of any scheduler; set(), clear() and is_set() from any thread. What was
+/// done before set() is seen after the wait that it ends.
 class event {
 public:
     event() noexcept = default;
@@ -71,6 +71,7 @@ public:
 
     private:
         friend class event;
+        friend struct detail::select_access;
         event& event_;
         bool was_cancelled_ = false;
     };
@@ -81,6 +82,8 @@ public:
     [[nodiscard]] wait_awaiter wait() noexcept { return wait_awaiter{*this}; }
 
 private:
+    friend struct detail::select_access;
+
     // is_awaited: it is down, and somebody is in the line; into and out of this state only under
     // the lock. So the other changes need no lock, and is_up means that the line is empty.
     enum : std::uint32_t { is_down, is_up, is_awaited };
@@ -88,6 +91,8 @@ private:
     void set_awaited() noexcept;
     bool join_line(wait_awaiter& one) noexcept;
     bool leave_line(wait_awaiter& one) noexcept;
+    bool join_line_locked(wait_awaiter& one) noexcept;
+    bool leave_line_locked(wait_awaiter& one) noexcept;
 
     std::atomic<std::uint32_t> state_{is_down};
     detail::short_lock lock_;

@@ -17,11 +17,15 @@
 
 namespace rondo::detail {
 
-class waiter;
+struct select_access;
 
 /// Of several lines in which a task stands at the same time, the one that ends its wait.
 class selection {
 public:
+    selection() noexcept = default;
+    selection(const selection&) noexcept {}  // before it waits
+    selection& operator=(const selection&) = delete;
+
     /// Whether it is this one: the first to ask is, and nobody after it.
     bool decide(const void* by) noexcept {
         const void* none = nullptr;
@@ -140,8 +144,8 @@ private:
     std::size_t size_ = 0;
 };
 
-/// Those who have been taken out of a line, to be woken once its lock is released. No wait_list: the
-/// waiters stay marked as out of the line, so that a cancellation finds that it comes too late.
+/// Those who have been taken out of a line, to be woken once its lock is released. No wait_list:
+/// the waiters stay marked as out of the line, so that a cancellation finds that it comes too late.
 class wake_list {
 public:
     bool empty() const noexcept { return first_ == nullptr; }

@@ -1,5 +1,5 @@
-# Programs after Python's concurrent.futures and queue: each prints its lines and ends. Where
-# threads print at the same time, the order of the lines is theirs.
+# Programs after Python's concurrent.futures, queue and threading: each prints its lines and ends.
+# Where threads print at the same time, the order of the lines is theirs.
 
 # lines_of PROGRAM ARGUMENTS...: what it prints, in $lines; it says nothing else, and ends well.
 lines_of() {
@@ -34,4 +34,32 @@ once__an_exception_comes_out_where_the_result_is_asked_for() {
 once__each_job_of_the_producer_is_done_by_the_consumer() {
     lines_of producer_consumer
     same "its lines" "$(printf '%s\n' 9227465{,,,,})" "$lines"
+}
+
+once__a_lock_lets_one_task_after_the_other() {
+    lines_of lock
+    same "its lines" $'task1 get\ntask2 get\ntask1 get\ntask2 get' "$lines"
+}
+
+once__the_holder_of_a_monitor_gets_in_again_and_the_others_wait() {
+    lines_of rlock_monitor
+    same "its lines" $'1 in foo\n1 in ker\n2 in ker' "$lines"
+}
+
+# They come in order, go as they like, and never are there more than three.
+once__three_of_five_tasks_have_the_semaphore_at_a_time() {
+    lines_of semaphore_of_three
+    same "who came" "$(printf '%s acquire sema\n' {0..4})" "$(grep acquire <<<"$lines")"
+    same "who went" "$(printf '%s release sema\n' {0..4})" "$(grep release <<<"$lines" | sort)"
+    local line inside=0
+    while read -r line; do
+        if [[ $line == *acquire* ]]; then ((++inside)); else ((--inside)); fi
+        ((inside <= 3)) || fail "$lines"
+    done <<<"$lines"
+}
+
+once__all_who_wait_for_an_event_get_it() {
+    lines_of event_wait
+    same "its lines" "$(printf '%s wait event\n' 1 2 3 && printf '%s get event set\n' 1 2 3)" \
+        "$lines"
 }

@@ -1,0 +1,98 @@
+#pragma once
+// Waiting until what a mutex protects has changed.
+//
+//     auto guard = co_await lock.lock();
+//     co_await changed.wait(guard, [&] { return !jobs.empty(); });  // others can lock meanwhile
+//     take(jobs);
+//
+//     jobs.push_back(job);                                          // somebody else
+//     changed.notify_one();
+//
+// For tasks of several schedulers. On one scheduler nobody runs between two awaits: there an event
+// or a queue does what is wanted, without a mutex.
+
+#include <rondo/runtime/detail/promise_base.hpp>
+#include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/task.hpp>
+#include <rondo/sync/detail/short_lock.hpp>
+#include <rondo/sync/detail/wait_list.hpp>
+#include <rondo/sync/mutex.hpp>
+
+#include <atomic>
+#include <concepts>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <source_location>
+
+namespace rondo {
+
+/// Thread safety: tasks of any scheduler; notify_one() and notify_all() from any thread, with the
+/// mutex held or not.
+class condition_variable {
+public:
+    condition_variable() noexcept = default;
+    condition_variable(const condition_variable&) = delete;
+    condition_variable& operator=(const condition_variable&) = delete;
+
+    /// Unlocks the mutex that `held` holds, waits for a notification, and locks it again. No
+    /// notification that comes after the mutex was unlocked is missed, and none is made up.
+    /// The mutex is held again in the end, however that comes about: the wait for it cannot be
+    /// cancelled.
+    /// Cancellation: takes no notification; one that has been given to this task counts, and wait
+    /// returns.
+    task<> wait(mutex::guard& held, std::source_location where = std::source_location::current());
+
+    /// The same until predicate() holds, which is called with the mutex held; at once if it holds
+    /// already.
+    template <std::predicate Predicate>
+    task<> wait(mutex::guard& held, Predicate predicate,
+                std::source_location where = std::source_location::current()) {
+        co_await turn{};
+        while (!std::invoke(predicate)) co_await wait(held, where);
+    }
+
+    /// Wakes the task that has waited longest, if there is one.
+    void notify_one() noexcept {
+        if (has_line()) wake(1);
+    }
+    /// Wakes all that wait, in the order they came. They get the mutex one after the other.
+    void notify_all() noexcept {
+        if (has_line()) wake(SIZE_MAX);
+    }
+
+private:
+    // A cancel point, and the place to give way to others, of a wait that does not wait.
+    class turn final {
+    public:
+        bool await_ready() const noexcept { return false; }
+        template <detail::rondo_promise Promise>
+        bool await_suspend(std::coroutine_handle<Promise> waiter,
+                           std::source_location where = std::source_location::current()) noexcept {
+            was_cancelled_ = detail::current_core->current->should_stop();
+            return !detail::keeps_turn(waiter.promise(), where, detail::memory_cost);
+        }
+        void await_resume() const {
+            if (was_cancelled_) throw operation_cancelled{};
+        }
+
+    private:
+        bool was_cancelled_ = false;
+    };
+
+    class waiting;
+
+    // Relaxed: a waiter joins the line before it unlocks the mutex. Who has locked it since, and
+    // changed something, finds it there.
+    bool has_line() const noexcept { return in_line_.load(std::memory_order_relaxed) != 0; }
+    void wake(std::size_t most) noexcept;
+    void join_line(waiting& one) noexcept;
+    bool leave_line(waiting& one) noexcept;
+
+    std::atomic<std::size_t> in_line_{0};  // line_.size(); changes under the lock
+    detail::short_lock lock_;
+    detail::wait_list line_;
+};
+
+}  // namespace rondo

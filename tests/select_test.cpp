@@ -1,0 +1,272 @@
+#include <rondo/sync/select.hpp>
+
+#include <rondo/runtime/as_result.hpp>
+#include <rondo/runtime/sleep.hpp>
+#include <rondo/runtime/task_group.hpp>
+#include <rondo/runtime/testing.hpp>
+#include <rondo/runtime/timeout.hpp>
+#include <rondo/sync/channel.hpp>
+#include <rondo/sync/event.hpp>
+#include <rondo/sync/queue.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "many_reactors.hpp"
+#include "support.hpp"
+#include "throw_count.hpp"
+
+namespace rondo::test {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+/// "a 1", "b 2", "set", "time" or "cancelled".
+task<std::string> first_of(channel<int>& a, channel<int>& b, event& flag) {
+    const auto how =
+        co_await as_result(select(a.receive(), b.receive(), flag.wait(), sleep_for(1h)));
+    if (!how) co_return "cancelled";
+    const auto& first = *how;
+    if (first.index() == 0) co_return "a " + std::to_string(std::get<0>(first).value_or(-1));
+    if (first.index() == 1) co_return "b " + std::to_string(std::get<1>(first).value_or(-1));
+    co_return first.index() == 2 ? "set" : "time";
+}
+
+}  // namespace
+
+TEST_CASE("select does the first operation written that can be done, and only that") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            channel<int> a{1};
+            channel<std::string> b{1};
+            event flag;
+            co_await b.send("hello");
+            flag.set();
+            auto first = co_await select(a.receive(), b.receive(), flag.wait(), a.send(1));
+            REQUIRE(first.index() == 1);
+            CHECK(*std::get<1>(first) == "hello");
+            CHECK(a.size() == 0);
+            auto second = co_await select(a.receive(), b.receive(), flag.wait(), a.send(1));
+            CHECK(second.index() == 2);
+            flag.clear();
+            auto third = co_await select(a.receive(), b.receive(), flag.wait(), a.send(1));
+            CHECK(third.index() == 3);
+            CHECK(a.size() == 1);
+        });
+    });
+}
+
+TEST_CASE("a select that waits ends with what comes first, and leaves the other lines") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            channel<int> a;
+            channel<int> b;
+            event flag;
+            task_group group;
+            auto one = group.spawn(first_of(a, b, flag));
+            auto two = group.spawn(first_of(a, b, flag));
+            auto three = group.spawn(first_of(a, b, flag));
+            co_await settle();
+            CHECK(b.try_send(5));
+            CHECK(a.try_send(6));
+            flag.set();
+            CHECK_FALSE(a.try_send(7));
+            CHECK(co_await one == "b 5");
+            CHECK(co_await two == "a 6");
+            CHECK(co_await three == "set");
+            CHECK_FALSE(a.try_send(8));
+            CHECK_FALSE(b.try_send(8));
+            flag.clear();
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("of two items that come before a select has resumed, it takes one") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            channel<int> a{1};
+            channel<int> b{1};
+            event flag;
+            task_group group;
+            auto chooser = group.spawn(first_of(a, b, flag));
+            co_await settle();
+            CHECK(a.try_send(1));
+            CHECK(b.try_send(2));  // lies in the channel: the choice is made
+            CHECK(a.try_send(3));
+            flag.set();
+            CHECK(co_await chooser == "a 1");
+            CHECK(*b.try_receive() == 2);
+            CHECK(*a.try_receive() == 3);
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("a select that sends sends what is taken, and keeps the rest where it was") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            channel<std::unique_ptr<int>> a;
+            channel<std::unique_ptr<int>> b;
+            auto for_a = std::make_unique<int>(1);
+            auto for_b = std::make_unique<int>(2);
+            task_group group;
+            auto receiver = group.spawn(b.receive());
+            auto how = co_await select(a.send_from(for_a), b.send_from(for_b));
+            CHECK(how.index() == 1);
+            CHECK(for_a != nullptr);
+            CHECK(for_b == nullptr);
+            const auto got = co_await receiver;
+            CHECK(**got == 2);
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("two selects serve each other, and one does not serve itself") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            channel<int> meeting;
+            channel<int> other;
+            task_group group;
+            auto sender = group.spawn(select(meeting.receive(), meeting.send(1)));
+            co_await settle();
+            CHECK_FALSE(sender.done());
+            auto receiver = group.spawn(select(other.receive(), meeting.receive()));
+            const auto sent = co_await sender;
+            const auto received = co_await receiver;
+            CHECK(sent.index() == 1);
+            REQUIRE(received.index() == 1);
+            CHECK(*std::get<1>(received) == 1);
+            CHECK_FALSE(meeting.try_send(2));
+            CHECK_FALSE(meeting.try_receive().has_value());
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("a sleep ends a select, and so does a channel's end") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            channel<int> a;
+            queue<int> q;
+            const auto late = co_await select(a.receive(), q.get(), sleep_for(1ms));
+            CHECK(late.index() == 2);
+            a.close();
+            const auto end = co_await select(a.receive(), sleep_for(1h));
+            REQUIRE(end.index() == 0);
+            CHECK_FALSE(std::get<0>(end).has_value());
+            CHECK_THROWS_AS(co_await select(a.send(1), sleep_for(1h)), closed_error);
+
+            task_group group;
+            event never;
+            auto waiting = group.spawn(as_result(select(never.wait(), q.get(), sleep_for(1h))));
+            co_await settle();
+            const unsigned thrown = throw_count();
+            q.close();
+            const auto how = co_await waiting;
+            CHECK(how.error() == sync_errc::closed);
+            CHECK(throw_count() == thrown);
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("a cancelled select has done nothing; one that has been served keeps what it got") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            channel<int> a;
+            channel<int> b;
+            event flag;
+            task_group group;
+            auto during = group.spawn(first_of(a, b, flag));
+            co_await settle();
+            during.cancel();
+            CHECK_FALSE(a.try_send(1));
+            CHECK(co_await during == "cancelled");
+            CHECK_FALSE(b.try_send(1));
+
+            flag.set();
+            auto before = group.spawn(first_of(a, b, flag));
+            before.cancel();
+            CHECK(co_await before == "cancelled");
+            flag.clear();
+
+            auto after = group.spawn(first_of(a, b, flag));
+            co_await settle();
+            CHECK(b.try_send(2));
+            after.cancel();
+            CHECK(co_await after == "b 2");
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("selects on four schedulers, cancelled at random, lose no item and take none twice") {
+    on_each_reactor_kind([](auto run) {
+        const unsigned seed = std::random_device{}();
+        CAPTURE(seed);
+        constexpr std::size_t per_task = 300;
+        std::vector<std::atomic<int>> fate(8 * per_task);  // 1: sent; 2 more: received
+        run_many(run, 4, [&]() -> task<> {
+            channel<std::unique_ptr<std::size_t>> a;
+            channel<std::unique_ptr<std::size_t>> b{1};
+            event flag;
+            const auto work = [&](std::size_t index) -> task<> {
+                std::minstd_rand random{static_cast<unsigned>(seed + index)};
+                for (std::size_t i = 0; i < per_task; ++i) {
+                    const std::size_t number = 2 * (index * per_task + i);
+                    auto to_a = std::make_unique<std::size_t>(number);
+                    auto to_b = std::make_unique<std::size_t>(number + 1);
+                    const auto patience = std::chrono::microseconds(random() % 40);
+                    const unsigned what = random() % 4;
+                    if (what == 0) {
+                        const auto how = co_await as_result(with_timeout(
+                            patience, select(a.send_from(to_a), b.send_from(to_b), flag.wait())));
+                        const bool is_sent = how && how->index() < 2;
+                        CHECK((to_a == nullptr) == (is_sent && how->index() == 0));
+                        CHECK((to_b == nullptr) == (is_sent && how->index() == 1));
+                    } else if (what == 1) {
+                        auto how = co_await as_result(
+                            select(b.receive(), a.receive(), flag.wait(), sleep_for(patience)));
+                        if (how && how->index() == 0) fate[**std::get<0>(*how)] += 2;
+                        if (how && how->index() == 1) fate[**std::get<1>(*how)] += 2;
+                    } else if (what == 2) {
+                        auto how = co_await as_result(with_timeout(
+                            patience, select(a.receive(), b.send_from(to_b), flag.wait())));
+                        if (how && how->index() == 0) fate[**std::get<0>(*how)] += 2;
+                    } else {
+                        flag.set();
+                        flag.clear();
+                        auto one = a.try_receive();
+                        if (one) fate[**one] += 2;
+                    }
+                    if (to_a == nullptr) fate[number] += 1;
+                    if (to_b == nullptr) fate[number + 1] += 1;
+                }
+            };
+            co_await on_each_reactor(work);
+            while (const auto one = b.try_receive()) fate[**one] += 2;
+            CHECK_FALSE(a.try_receive().has_value());
+        });
+        int sent = 0;
+        for (const auto& one : fate) {
+            CHECK((one == 0 || one == 3));
+            sent += one == 3;
+        }
+        CHECK(sent > 0);
+    });
+}
+
+}  // namespace rondo::test
