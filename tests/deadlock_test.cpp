@@ -6,10 +6,13 @@
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/timeout.hpp>
 #include <rondo/sync/event.hpp>
+#include <rondo/sync/latch.hpp>
+#include <rondo/sync/mutex.hpp>
 
 #include <doctest/doctest.h>
 
 #include <chrono>
+#include <functional>
 #include <string>
 #include <thread>
 
@@ -62,6 +65,38 @@ TEST_CASE("tasks on several reactors are looked at together") {
             {.reactors = 3, .reactor = run.kind()});
         CHECK(contains(text, "reactor 2"));
         CHECK(contains(text, "waits for an event"));
+    });
+}
+
+TEST_CASE("a circle of mutexes is named: who holds which, locked where, and waits for which") {
+    on_each_reactor_kind([](auto run) {
+        for (const unsigned reactors : {1u, 2u}) {
+            CAPTURE(reactors);
+            const std::string text = deadlock_of(
+                []() -> task<> {
+                    mutex first;
+                    mutex second;
+                    latch both{2};
+                    const auto lock_both = [&](mutex& one, mutex& other) -> task<> {
+                        auto held = co_await one.lock();
+                        co_await both.arrive_and_wait();
+                        auto never = co_await other.lock();
+                    };
+                    co_await with_task_group([&](task_group& group) -> task<> {
+                        scheduler& here = this_scheduler();
+                        scheduler& last = this_runtime().scheduler(this_runtime().size() - 1);
+                        group.spawn_on(here, lock_both, std::ref(first), std::ref(second));
+                        group.spawn_on(last, lock_both, std::ref(second), std::ref(first));
+                        co_return;
+                    });
+                },
+                {.reactors = reactors, .reactor = run.kind()});
+            CHECK(contains(text, "holds mutex M1 (locked at"));
+            CHECK(contains(text, "and waits for M2"));
+            CHECK(contains(text, "holds mutex M2 (locked at"));
+            CHECK(contains(text, "and waits for M1"));
+            CHECK(contains(text, "deadlock_test.cpp"));
+        }
     });
 }
 

@@ -1,5 +1,7 @@
 #include <rondo/sync/event.hpp>
 
+#include <rondo/runtime/as_result.hpp>
+#include <rondo/runtime/run.hpp>
 #include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/testing.hpp>
@@ -179,6 +181,38 @@ TEST_CASE("waiting for an event takes a time limit and as_result") {
             const auto now = co_await as_result(with_timeout(1h, flag.wait()));
             CHECK_FALSE(now.error());
         });
+    });
+}
+
+// A waiter that set() had taken out of the line and that was cancelled before it woke left a second
+// time.
+TEST_CASE("an event is set on one reactor while waits on two others run out of time") {
+    on_each_reactor_kind([](auto run) {
+        constexpr int rounds = 500;
+        constexpr int waiters = 8;
+        event flag;
+        const auto wait_briefly = [&]() -> task<> {
+            for (int i = 0; i < rounds; ++i) {
+                const auto limit = std::chrono::microseconds(i % 20);
+                (void)co_await as_result(with_timeout(limit, flag.wait()));
+                co_await yield();
+            }
+        };
+        const auto on_one_reactor = [&](std::size_t index) -> task<> {
+            if (index == 0) {
+                for (int i = 0; i < rounds * 4; ++i) {
+                    flag.set();
+                    flag.clear();
+                    co_await yield();
+                }
+                co_return;
+            }
+            task_group group;
+            for (int i = 0; i < waiters; ++i) group.spawn(wait_briefly);
+            co_await group.join();
+        };
+        rondo::run([&]() -> task<> { co_await on_each_reactor(on_one_reactor); },
+                   {.reactors = 3, .reactor = run.kind()});
     });
 }
 

@@ -63,3 +63,12 @@ once__all_who_wait_for_an_event_get_it() {
     same "its lines" "$(printf '%s wait event\n' 1 2 3 && printf '%s get event set\n' 1 2 3)" \
         "$lines"
 }
+
+once__a_deadlock_is_found_and_its_circle_named() {
+    lines_of deadlock
+    same "what is held" $'get lock1\nget lock2' "$(grep '^get' <<<"$lines")"
+    grep -q 'holds mutex M1 (locked at .*deadlock.cpp:.*) and waits for M2' <<<"$lines" ||
+        fail "$lines"
+    grep -q 'holds mutex M2 (locked at .*deadlock.cpp:.*) and waits for M1' <<<"$lines" ||
+        fail "$lines"
+}
