@@ -27,7 +27,6 @@ import os
 import pathlib
 import re
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -61,23 +60,6 @@ MOST_P99_US = 1000
 
 # Of one core. From here on others have disturbed a phase too much.
 MOST_OTHERS_PERCENT = 10
-
-
-def build_go_server(build):
-    """True when there is a Go server to run; else says why not."""
-    source = pathlib.Path(__file__).parent / "fib_go" / "main.go"
-    if shutil.which("go") is None:
-        print(f"skipped: {GO.name}: go is not installed\n")
-        return False
-    environment = dict(os.environ, GOCACHE=str((build / "gocache").resolve()), GOPROXY="off")
-    target = (build / GO.command[0]).resolve()
-    done = subprocess.run(
-        ["go", "build", "-o", str(target), source.name],
-        cwd=source.parent, env=environment, capture_output=True, text=True, timeout=600,
-    )
-    if done.returncode != 0:
-        print(f"skipped: {GO.name}: {done.stderr.strip()}\n")
-    return done.returncode == 0
 
 
 def busy_seconds():
@@ -226,7 +208,7 @@ def parse_arguments():
 def main():
     arguments = parse_arguments()
     cores = run.Cores()
-    go = build_go_server(arguments.build)
+    go = run.build_go("fib_go", arguments.build)
     servers = []
     for server in SERVERS:
         if (arguments.build / server.command[0]).exists() and (server is not GO or go):

@@ -11,6 +11,7 @@
 #include <rondo/runtime/detail/timer_wheel.hpp>
 
 #include <malloc.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <exception>
 #include <fstream>
@@ -91,12 +93,13 @@ double ns_per(std::size_t operations, clock::time_point from) {
 
 /// Runs body(operations), a task that says how many ns one took: once to warm up, then for the
 /// median.
-void measure(const char* name, task<double> (*body)(std::size_t), std::size_t operations) {
+void measure(const char* name, task<double> (*body)(std::size_t), std::size_t operations,
+             unsigned reactors = 1) {
     std::vector<double> samples;
     samples.reserve(repetitions);
-    rondo::run(body(operations / 10));
+    rondo::run(body(operations / 10), {.reactors = reactors});
     for (int i = 0; i < repetitions; ++i) {
-        samples.push_back(rondo::run(body(operations)));
+        samples.push_back(rondo::run(body(operations), {.reactors = reactors}));
     }
     print(name, median(samples), "ns");
 }
@@ -157,6 +160,97 @@ task<double> yield_in_turn(std::size_t operations) {
     group.spawn(yield_often(operations / 2));
     group.spawn(yield_often(operations / 2));
     co_await group.join();
+    co_return ns_per(operations, from);
+}
+
+// --- what tasks wait for each other with ---------------------------------------------------------
+
+task<double> lock_free_mutex(std::size_t operations) {
+    rondo::mutex one;
+    const auto from = clock::now();
+    for (std::size_t i = 0; i < operations; ++i) {
+        const auto held = co_await one.lock();
+    }
+    co_return ns_per(operations, from);
+}
+
+task<> lock_often(rondo::mutex& one, std::size_t times) {
+    for (std::size_t i = 0; i < times; ++i) {
+        const auto held = co_await one.lock();
+        co_await rondo::yield();
+    }
+}
+
+task<double> hand_mutex_over(std::size_t operations) {
+    rondo::mutex one;
+    rondo::task_group group;
+    const auto from = clock::now();
+    group.spawn(lock_often(one, operations / 2));
+    group.spawn(lock_often(one, operations / 2));
+    co_await group.join();
+    co_return ns_per(operations, from);
+}
+
+task<double> acquire_free_semaphore(std::size_t operations) {
+    rondo::semaphore two{2};
+    const auto from = clock::now();
+    for (std::size_t i = 0; i < operations; ++i) {
+        const auto permit = co_await two.acquire();
+    }
+    co_return ns_per(operations, from);
+}
+
+task<double> set_wait_clear_event(std::size_t operations) {
+    rondo::event flag;
+    const auto from = clock::now();
+    for (std::size_t i = 0; i < operations; ++i) {
+        flag.set();
+        co_await flag.wait();
+        flag.clear();
+    }
+    co_return ns_per(operations, from);
+}
+
+using numbers = rondo::channel<std::size_t>;
+
+task<> send_back(numbers& there, numbers& back) {
+    while (const auto number = co_await there.receive()) co_await back.send(*number);
+}
+
+task<> ask(numbers& there, numbers& back, std::size_t times) {
+    for (std::size_t i = 0; i < times; ++i) {
+        co_await there.send(i);
+        keep(co_await back.receive());
+    }
+    there.close();
+}
+
+/// With somebody who answers on the last of the reactors.
+task<double> ping_pong(std::size_t operations) {
+    numbers there;
+    numbers back;
+    rondo::task_group group;
+    rondo::runtime& all = rondo::this_runtime();
+    const auto from = clock::now();
+    group.spawn_on(all.scheduler(all.size() - 1), send_back(there, back));
+    group.spawn(ask(there, back, operations));
+    co_await group.join();
+    co_return ns_per(operations, from);
+}
+
+void use_all_cores() {
+    cpu_set_t all;
+    std::memset(&all, 0xff, sizeof all);
+    (void)::sched_setaffinity(0, sizeof all, &all);
+}
+
+task<double> put_and_get(std::size_t operations) {
+    rondo::queue<std::size_t> items;
+    const auto from = clock::now();
+    for (std::size_t i = 0; i < operations; ++i) {
+        co_await items.put(i);
+        keep(co_await items.get());
+    }
     co_return ns_per(operations, from);
 }
 
@@ -322,8 +416,16 @@ int main() {
     measure("await a task that returns at once", await_at_once, 5'000'000);
     measure("yield between two tasks", yield_in_turn, 5'000'000);
     measure("await such a task with a timeout", await_with_timeout, 1'000'000);
+    measure("lock and unlock a free mutex", lock_free_mutex, 5'000'000);
+    measure("hand a mutex over to a waiting task, and yield", hand_mutex_over, 1'000'000);
+    measure("acquire and release a free semaphore", acquire_free_semaphore, 5'000'000);
+    measure("set, wait for and clear an event", set_wait_clear_event, 5'000'000);
+    measure("put into a queue and get", put_and_get, 1'000'000);
+    measure("channel round trip, one scheduler", ping_pong, 1'000'000);
     measure_timer("arm and cancel a timer", 0);
     measure_timer("arm and cancel a timer among a million", 1'000'000);
     measure_allocations("allocations per echo request, io_uring", rondo::reactor_kind::io_uring);
     measure_allocations("allocations per echo request, epoll", rondo::reactor_kind::epoll);
+    use_all_cores();  // whoever started this may have pinned it
+    measure("channel round trip, two schedulers", ping_pong, 20'000, 2);
 }

@@ -4,6 +4,7 @@
     bench/run.py --build build                 everything
     bench/run.py --build build echo-64x64      one load point of the echo servers
     bench/run.py --build build micro           ns per operation, bytes and allocations
+    bench/run.py --build build sync_go         some of the same in Go, where that is installed
     bench/run.py --build build cross_reactor   what reaching another reactor costs
     bench/run.py --build build fib_demo        short requests beside long ones, on several servers
 
@@ -22,6 +23,7 @@ import pathlib
 import platform
 import re
 import select
+import shutil
 import signal
 import statistics
 import subprocess
@@ -80,7 +82,7 @@ POINTS = {
 }
 
 # Programs that print lines of "name  value unit", and whether each is kept on one core.
-MEASURING = {"micro": True, "cross_reactor": False}
+MEASURING = {"micro": True, "sync_go": False, "cross_reactor": False}
 
 
 class Failure(Exception):
@@ -261,7 +263,26 @@ def run_point(title, arguments, cores):
         print_table(title, POINTS[title], runs, present)
 
 
+def build_go(name, build):
+    """Builds bench/NAME/main.go into the build directory; else says why not."""
+    source = pathlib.Path(__file__).resolve().parent / name / "main.go"
+    if shutil.which("go") is None:
+        print(f"skipped: {name}: go is not installed\n")
+        return False
+    environment = dict(os.environ, GOCACHE=str((build / "gocache").resolve()), GOPROXY="off")
+    target = (build / "bench" / name).resolve()
+    done = subprocess.run(
+        ["go", "build", "-o", str(target), source.name],
+        cwd=source.parent, env=environment, capture_output=True, text=True, timeout=600,
+    )
+    if done.returncode != 0:
+        print(f"skipped: {name}: {done.stderr.strip()}\n")
+    return done.returncode == 0
+
+
 def run_measuring(name, arguments, cores):
+    if name.endswith("_go") and not build_go(name, arguments.build):
+        return
     program = arguments.build / "bench" / name
     if not program.exists():
         print(f"skipped: {name}: {program} is not built\n")

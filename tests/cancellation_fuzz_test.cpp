@@ -24,6 +24,7 @@
 #include <utility>
 #include <vector>
 
+#include "each_point.hpp"
 #include "many_reactors.hpp"
 #include "support.hpp"
 
@@ -32,28 +33,6 @@ namespace rondo::test {
 namespace {
 
 using namespace std::chrono_literals;
-
-/// Runs scenario(point) for every point, on each reactor.
-template <class Scenario>
-void at_each_point(Scenario scenario) {
-    on_each_reactor_kind([&](auto run) {
-        std::size_t points = 0;
-        for (auto& point : cancellation_points{10'000}) {
-            CAPTURE(point.number());
-            run([&] { return scenario(point); });
-            points = point.number();
-        }
-        CHECK(points > 2);
-    });
-}
-
-/// Runs each of the tasks beside the others.
-template <class... Tasks>
-task<> all_of(Tasks... tasks) {
-    task_group group;
-    (group.spawn(std::move(tasks)), ...);
-    co_await group.join();
-}
 
 task<> set(event& flag) {
     co_await yield();

@@ -72,3 +72,16 @@ once__a_deadlock_is_found_and_its_circle_named() {
     grep -q 'holds mutex M2 (locked at .*deadlock.cpp:.*) and waits for M1' <<<"$lines" ||
         fail "$lines"
 }
+
+once__everybody_in_a_room_hears_everybody() {
+    lines_of broadcast_chat
+    local wanted='' listener speaker word
+    for listener in ann bob eve; do
+        for speaker in ann bob eve; do
+            for word in hello goodbye; do wanted+="$listener hears $speaker: $word"$'\n'; done
+        done
+    done
+    same "all lines" "$(sort <<<"${wanted%$'\n'}")" "$(sort <<<"$lines")"
+    same "the order of one speaker" $'ann hears bob: hello\nann hears bob: goodbye' \
+        "$(grep '^ann hears bob' <<<"$lines")"
+}
