@@ -87,7 +87,7 @@ public:
         }
         void describe(std::FILE* out) const override;
         obstacle waits_for() const noexcept override {
-            return {mutex_.holder_.load(std::memory_order_relaxed), mutex_.locked_at_, &mutex_};
+            return {mutex_.holder_.load(std::memory_order_relaxed), mutex_.locked_at_};
         }
 
     private:

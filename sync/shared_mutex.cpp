@@ -90,7 +90,7 @@ void shared_mutex::waiting::describe(std::FILE* out) const {
 
 detail::suspension::obstacle shared_mutex::waiting::waits_for() const noexcept {
     if ((mutex_.state_.load(std::memory_order_relaxed) & is_written) == 0) return {};
-    return {mutex_.holder_.load(std::memory_order_relaxed), mutex_.locked_at_, &mutex_};
+    return {mutex_.holder_.load(std::memory_order_relaxed), mutex_.locked_at_};
 }
 
 }  // namespace rondo

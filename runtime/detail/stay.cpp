@@ -43,6 +43,13 @@ void hand_over(task_state& from, task_state& to) noexcept {
     to.leaf = std::exchange(from.leaf, nullptr);
 }
 
+// The task is at home again, with its scopes.
+void settle_at_home(task_state& visitor, task_state& task) noexcept {
+    hand_over(visitor, task);
+    task.flags &= ~scope_node::blocked;
+    for_each_scope(task, [](scope_state& scope) { scope.arrived(); });
+}
+
 }  // namespace
 
 stay::stay(scheduler_core& home, scheduler_core& away, task_state& traveller,
@@ -90,9 +97,7 @@ stay::departure stay::begin(scheduler_core& away, task_state& traveller, runtime
     if (away.post(self.travel_)) return departure::gone;
     if (held != nullptr) held->release();
 
-    hand_over(self.visitor_, traveller);
-    traveller.flags &= ~scope_node::blocked;
-    for_each_scope(traveller, [](scope_state& scope) { scope.arrived(); });
+    settle_at_home(self.visitor_, traveller);
     self.release();
     return departure::refused;
 }
@@ -133,9 +138,7 @@ void stay::come_back() noexcept {
     task_state& returned = *task;
     scheduler_core* const destination = destination_;
     promise_base* const root = ended_root_;
-    returned.flags &= ~scope_node::blocked;
-    hand_over(visitor_, returned);
-    for_each_scope(returned, [](scope_state& scope) { scope.arrived(); });
+    settle_at_home(visitor_, returned);
     // Cancelled here while a notice was still under way, or there, by a scheduler that is stopping.
     returned.flags |= visitor_.flags & scope_node::cancelled;
     if (returned.is_cancelled()) spread_cancellation(returned);

@@ -10,8 +10,8 @@
 //     home                    away
 //     travel        ->        arrive()       the visitor becomes ready
 //     notice        ->        deliver()      the task was cancelled at home
-//     came_back()   <-        travel         it goes home, to run on there or because it has ended
-//     delivered()   <-        notice
+//     come_back()   <-        travel         it goes home, to run on there or because it has ended
+//     released      <-        notice         if it is back by then
 //
 // A notice may still be under way when the task is back; the stay lives until both are. A task
 // that goes on from there to a third scheduler begins a second stay in the first one; it comes home

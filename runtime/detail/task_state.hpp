@@ -32,7 +32,6 @@ public:
     struct obstacle {
         const task_state* holder = nullptr;  // as task_identity()
         std::source_location held_at = {};
-        const void* what = nullptr;
     };
     virtual obstacle waits_for() const noexcept { return {}; }
 
