@@ -29,25 +29,27 @@ namespace {
 
 using asio::ip::tcp;
 
-asio::awaitable<void> echo(tcp::socket peer, std::size_t buffer_size) {
+asio::awaitable<void> echo(tcp::socket peer, const bench::server_options& options) {
     try {
-        std::vector<char> buffer(buffer_size);
+        std::vector<char> buffer(options.buffer);
         for (;;) {
             const std::size_t length =
                 co_await peer.async_read_some(asio::buffer(buffer), asio::use_awaitable);
-            co_await asio::async_write(peer, asio::buffer(buffer.data(), length),
-                                       asio::use_awaitable);
+            if (!options.discard) {
+                co_await asio::async_write(peer, asio::buffer(buffer.data(), length),
+                                           asio::use_awaitable);
+            }
         }
     } catch (const asio::system_error&) {
         // The peer has left; its socket closes with this frame.
     }
 }
 
-asio::awaitable<void> accept_all(tcp::acceptor& listener, std::size_t buffer_size) {
+asio::awaitable<void> accept_all(tcp::acceptor& listener, const bench::server_options& options) {
     for (;;) {
         tcp::socket peer = co_await listener.async_accept(asio::use_awaitable);
         peer.set_option(tcp::no_delay(true));
-        asio::co_spawn(listener.get_executor(), echo(std::move(peer), buffer_size), asio::detached);
+        asio::co_spawn(listener.get_executor(), echo(std::move(peer), options), asio::detached);
     }
 }
 
@@ -61,12 +63,11 @@ int main(int argc, char** argv) {
         tcp::acceptor listener{context, found.begin()->endpoint()};
         asio::signal_set signals{context, SIGTERM, SIGINT};
         signals.async_wait([&](const asio::error_code&, int) { context.stop(); });
-        asio::co_spawn(context, accept_all(listener, options.buffer),
-                       [](const std::exception_ptr& error) {
-                           if (error) {
-                               std::rethrow_exception(error);
-                           }
-                       });
+        asio::co_spawn(context, accept_all(listener, options), [](const std::exception_ptr& error) {
+            if (error) {
+                std::rethrow_exception(error);
+            }
+        });
         bench::announce(listener.native_handle(), "asio");
         context.run();
     } catch (const std::exception& error) {

@@ -28,7 +28,8 @@ constexpr std::uint32_t ending = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 
 class echo_loop {
 public:
-    echo_loop(int listener, std::size_t buffer) : listener_(listener), buffer_(buffer) {
+    echo_loop(int listener, const bench::server_options& options)
+        : listener_(listener), buffer_(options.buffer), discard_(options.discard) {
         if (poll_ < 0) {
             bench::fail("epoll_create1");
         }
@@ -88,7 +89,7 @@ private:
                 return;
             }
             const auto length = static_cast<std::size_t>(received);
-            if (!send_or_keep(fd, {buffer_.data(), length})) {
+            if (!discard_ && !send_or_keep(fd, {buffer_.data(), length})) {
                 return;
             }
             if (length < buffer_.size() && !to_the_end) {
@@ -131,6 +132,7 @@ private:
     int poll_ = epoll_create1(EPOLL_CLOEXEC);
     int listener_;
     std::vector<char> buffer_;
+    bool discard_;
     std::unordered_map<int, std::vector<char>> unsent_;
 };
 
@@ -139,7 +141,7 @@ private:
 int main(int argc, char** argv) {
     const auto options = bench::parse_server_options(argc, argv, "Echo server on raw epoll");
     const int listener = bench::listen_on(options, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    echo_loop loop{listener, options.buffer};
+    echo_loop loop{listener, options};
     bench::announce(listener, "epoll");
     loop.run();
 }

@@ -32,7 +32,8 @@ constexpr std::uint64_t close_tag = 2;
 
 class echo_loop {
 public:
-    echo_loop(int listener, std::size_t buffer) : listener_(listener), buffer_size_(buffer) {
+    echo_loop(int listener, const bench::server_options& options)
+        : listener_(listener), buffer_size_(options.buffer), discard_(options.discard) {
         io_uring_params params{};
         params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                        IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE;
@@ -75,7 +76,12 @@ private:
             drop(reinterpret_cast<connection*>(completion.user_data - send_bit));
         } else if (auto* peer = reinterpret_cast<connection*>(completion.user_data);
                    completion.res > 0) {
-            echo(peer, static_cast<unsigned>(completion.res));
+            if (discard_) {
+                make_room(1);
+                receive(peer);
+            } else {
+                echo(peer, static_cast<unsigned>(completion.res));
+            }
         } else {
             drop(peer);
         }
@@ -150,6 +156,7 @@ private:
     io_uring ring_{};
     int listener_;
     std::size_t buffer_size_;
+    bool discard_;
     std::vector<std::unique_ptr<connection>> all_;
     std::vector<connection*> free_;
 };
@@ -159,7 +166,7 @@ private:
 int main(int argc, char** argv) {
     const auto options = bench::parse_server_options(argc, argv, "Echo server on raw io_uring");
     const int listener = bench::listen_on(options);
-    echo_loop loop{listener, options.buffer};
+    echo_loop loop{listener, options};
     bench::announce(listener, "io_uring");
     loop.run();
 }

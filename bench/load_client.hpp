@@ -1,6 +1,6 @@
 #pragma once
-// One connection of the load generator, as the engines see it: the request, how much of it is sent,
-// how much of the answer has come, and whether the answer is right.
+// One connection of the load generator, as the engines see it: the request (or several that are sent
+// together), how much of it is sent, how much of the answer has come, and whether it is right.
 //
 //     bench::load_client client{fd, index, bytes};
 //     client.begin(load_clock::now());             // a new request, different from the last
@@ -8,35 +8,31 @@
 //     if (client.received(recv(fd, client.space()...))) ...    // complete, and verified
 
 #include "latency_histogram.hpp"
+#include "load_support.hpp"
 
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
 #include <stdexcept>
 #include <string>
-#include <system_error>
 #include <vector>
 
 namespace bench {
 
-using load_clock = std::chrono::steady_clock;
-
-/// Ends the run: what failed, and the reason the kernel gave.
-[[noreturn]] inline void fail_with(const std::string& what, int error) {
-    throw std::system_error{error, std::generic_category(), what};
-}
-
 class load_client {
 public:
     /// Owns fd from here on.
-    load_client(int fd, unsigned index, std::size_t bytes)
-        : fd_(fd), index_(index), request_(bytes), answer_(bytes) {
-        for (std::size_t i = 0; i < bytes; ++i) {
+    load_client(int fd, unsigned index, std::size_t bytes, unsigned pipeline = 1)
+        : fd_(fd),
+          index_(index),
+          bytes_(bytes),
+          request_(bytes * pipeline),
+          answer_(request_.size()) {
+        for (std::size_t i = 0; i < request_.size(); ++i) {
             request_[i] = static_cast<unsigned char>(i * 31 + index * 7);
         }
     }
@@ -48,10 +44,12 @@ public:
     load_clock::time_point started() const noexcept { return started_; }
     bool answered_once() const noexcept { return number_ > 1; }
 
-    /// Makes the next request; nothing of it is sent yet.
+    /// Makes the next request or requests; nothing of it is sent yet.
     void begin(load_clock::time_point now) noexcept {
         ++number_;
-        std::memcpy(request_.data(), &number_, std::min(sizeof number_, request_.size()));
+        for (std::size_t each = 0; each < request_.size(); each += bytes_) {
+            std::memcpy(request_.data() + each, &number_, std::min(sizeof number_, bytes_));
+        }
         sent_ = 0;
         received_ = 0;
         started_ = now;
@@ -94,6 +92,7 @@ public:
 private:
     int fd_;
     unsigned index_;
+    std::size_t bytes_;
     std::uint64_t number_ = 0;
     std::size_t sent_ = 0;
     std::size_t received_ = 0;

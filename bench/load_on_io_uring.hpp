@@ -10,17 +10,22 @@
 
 namespace bench {
 
+/// A ring as the load generators use it; throws std::system_error where it cannot be had.
+inline void open_load_ring(io_uring& ring) {
+    io_uring_params params{};
+    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                   IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE;
+    params.cq_entries = 16384;
+    if (const int result = io_uring_queue_init_params(4096, &ring, &params); result < 0) {
+        fail_with("io_uring_setup", -result);
+    }
+    io_uring_register_ring_fd(&ring);  // without it a turn is a little slower, no more
+}
+
 class load_on_io_uring final : public load_engine {
 public:
     explicit load_on_io_uring(std::size_t bytes) : link_(bytes <= largest_linked) {
-        io_uring_params params{};
-        params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                       IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE;
-        params.cq_entries = 16384;
-        if (const int result = io_uring_queue_init_params(4096, &ring_, &params); result < 0) {
-            fail_with("io_uring_setup", -result);
-        }
-        io_uring_register_ring_fd(&ring_);  // without it a turn is a little slower, no more
+        open_load_ring(ring_);
     }
     load_on_io_uring(const load_on_io_uring&) = delete;
     load_on_io_uring& operator=(const load_on_io_uring&) = delete;

@@ -28,6 +28,7 @@ struct server_options {
     std::string host = "127.0.0.1";
     std::string port = "0";
     std::size_t buffer = 4096;  ///< bytes read at once, the same in every server
+    bool discard = false;       ///< read and forget, for one-way streams, instead of echoing
 };
 
 /// Parses the arguments, or leaves the process: status 0 after --help, 2 after a mistake.
@@ -41,6 +42,7 @@ inline server_options parse_server_options(int argc, char** argv, const char* ab
     app.add_option("--buffer", options.buffer, "bytes read at once")
         ->check(CLI::Range(1, 1 << 20))
         ->capture_default_str();
+    app.add_flag("--discard", options.discard, "send nothing back");
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

@@ -2,22 +2,30 @@
 // resets its connection costs no exception, and one buffer serves both directions.
 //
 //     echo_server --port 5566      then, elsewhere:      nc localhost 5566
+//
+// With --discard it sends nothing back: a sink for one-way streams (RFC 863 beside RFC 862).
 
 #include "server_options.hpp"
 
-#include <array>
 #include <cstddef>
+#include <memory>
 #include <span>
 
 namespace {
 
-rondo::task<> echo(rondo::tcp_stream client) {
-    std::array<std::byte, 16 * 1024> buffer;
+struct echo_options {
+    std::size_t buffer = std::size_t{16} * 1024;
+    bool discard = false;
+};
+
+rondo::task<> echo(rondo::tcp_stream client, echo_options options) {
+    const auto memory = std::make_unique_for_overwrite<std::byte[]>(options.buffer);
+    const std::span buffer{memory.get(), options.buffer};
     for (;;) {
         const auto size = co_await rondo::as_result(client.read_some(buffer));
         if (!size || *size == 0) co_return;  // finished, gone, or the server is being stopped
-        const auto sent =
-            co_await rondo::as_result(client.write_all(std::span(buffer).first(*size)));
+        if (options.discard) continue;
+        const auto sent = co_await rondo::as_result(client.write_all(buffer.first(*size)));
         if (!sent) co_return;
     }
 }
@@ -28,5 +36,12 @@ int main(int argc, char** argv) {
     CLI::App cli{"Sends back what it receives.", "echo_server"};
     server_options options;
     options.add_to(cli);
-    return run_server(cli, argc, argv, options, echo);
+    echo_options how;
+    cli.add_option("--buffer", how.buffer, "bytes that a connection reads at once")
+        ->check(CLI::Range(1, 1 << 26))
+        ->capture_default_str();
+    cli.add_flag("--discard", how.discard, "send nothing back");
+    // run_server copies this before it parses, so it has to look at `how` when a client comes.
+    return run_server(cli, argc, argv, options,
+                      [&how](rondo::tcp_stream client) { return echo(std::move(client), how); });
 }
