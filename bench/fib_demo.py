@@ -32,7 +32,7 @@ import subprocess
 import sys
 import time
 
-import run
+import harness
 
 LONG_CLIENTS = (0, 1, 2, 4)
 LONG_N = 40
@@ -40,14 +40,14 @@ PLACEMENTS = ("free", "apart")
 
 CHUNKS = ("--framing", "chunk")
 RONDO = (
-    run.Server("rondo io_uring", ("examples/fib_server", *CHUNKS, "--reactor", "io_uring")),
-    run.Server("rondo epoll", ("examples/fib_server", *CHUNKS, "--reactor", "epoll")),
+    harness.Server("rondo io_uring", ("examples/fib_server", *CHUNKS, "--reactor", "io_uring")),
+    harness.Server("rondo epoll", ("examples/fib_server", *CHUNKS, "--reactor", "epoll")),
 )
-GO = run.Server("Go", ("bench/fib_go",))
+GO = harness.Server("Go", ("bench/fib_go",))
 SERVERS = (
     *RONDO,
-    run.Server("generators and select", ("examples/select_scheduler",)),
-    run.Server("Asio coroutines, thread_pool", ("bench/fib_asio",)),
+    harness.Server("generators and select", ("examples/select_scheduler",)),
+    harness.Server("Asio coroutines, thread_pool", ("bench/fib_asio",)),
     GO,
 )
 
@@ -80,7 +80,7 @@ def used_seconds(process):
 
 def ask(server, arguments, cores, server_core, load):
     """Starts the server, runs fib_demo_load on it, returns what that printed, as numbers."""
-    with run.RunningServer(server, arguments.build, server_core) as running:
+    with harness.RunningServer(server, arguments.build, server_core) as running:
         command = [str(arguments.build / "bench/fib_demo_load"), "--port", str(running.port), *load]
         machine, ours, begin = busy_seconds(), used_seconds(running.process.pid), time.monotonic()
         try:
@@ -89,9 +89,9 @@ def ask(server, arguments, cores, server_core, load):
                 timeout=arguments.seconds + arguments.warmup + 90, **cores.pinned(cores.client),
             )
         except subprocess.TimeoutExpired:
-            raise run.Failure(f"{server.name}: fib_demo_load did not end in time") from None
+            raise harness.Failure(f"{server.name}: fib_demo_load did not end in time") from None
         if done.returncode != 0:
-            raise run.Failure(f"{server.name}: {done.stderr.strip()}")
+            raise harness.Failure(f"{server.name}: {done.stderr.strip()}")
         wall = time.monotonic() - begin
         others = busy_seconds() - machine - (used_seconds(running.process.pid) - ours)
         results = {key: float(value) for key, value in re.findall(r"(\w+)=(\S+)", done.stdout)}
@@ -114,7 +114,7 @@ def measure(servers, placements, arguments, cores):
             try:
                 result = ask(server, arguments, cores, core, load)
                 runs[placement, server.name, clients].append(result)
-            except run.Unavailable as reason:
+            except harness.Unavailable as reason:
                 print(f"skipped: {reason}\n")
                 missing.add(server.name)
     return [server for server in servers if server.name not in missing], runs
@@ -207,8 +207,8 @@ def parse_arguments():
 
 def main():
     arguments = parse_arguments()
-    cores = run.Cores()
-    go = run.build_go("fib_go", arguments.build)
+    cores = harness.Cores()
+    go = harness.build_go("fib_go", arguments.build)
     servers = []
     for server in SERVERS:
         if (arguments.build / server.command[0]).exists() and (server is not GO or go):
@@ -246,5 +246,5 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except (run.Failure, OSError, subprocess.TimeoutExpired) as failure:
+    except (harness.Failure, OSError, subprocess.TimeoutExpired) as failure:
         sys.exit(f"fib_demo.py: {failure}")

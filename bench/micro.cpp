@@ -6,6 +6,9 @@
 //
 // One line a measurement: name, median of several repetitions, unit. Times are of a release build
 // or they mean nothing.
+//
+//     micro yield 100000      runs one operation so often, and prints nothing: for counting
+//                             instructions, by the difference of two lengths
 
 #include <rondo/rondo.hpp>
 #include <rondo/runtime/detail/timer_wheel.hpp>
@@ -30,6 +33,8 @@
 #include <functional>
 #include <new>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace {
@@ -238,6 +243,21 @@ task<double> ping_pong(std::size_t operations) {
     co_return ns_per(operations, from);
 }
 
+/// There and back is one operation.
+task<> hop(std::size_t times, rondo::scheduler& there, rondo::scheduler& here) {
+    for (std::size_t i = 0; i < times; ++i) {
+        co_await rondo::resume_on(there);
+        co_await rondo::resume_on(here);
+    }
+}
+
+task<double> hop_there_and_back(std::size_t operations) {
+    rondo::runtime& all = rondo::this_runtime();
+    const auto from = clock::now();
+    co_await hop(operations, all.scheduler(all.size() - 1), rondo::this_scheduler());
+    co_return ns_per(operations, from);
+}
+
 void use_all_cores() {
     cpu_set_t all;
     std::memset(&all, 0xff, sizeof all);
@@ -267,9 +287,9 @@ task<double> await_with_timeout(std::size_t operations) {
     co_return ns;
 }
 
-/// Arms and cancels a timer while `armed` others wait, all at times spread over a minute.
-void measure_timer(const char* name, std::size_t armed) {
-    constexpr std::size_t operations = 1'000'000;
+/// Arms and cancels a timer while `armed` others wait, all at times spread over a minute; how many
+/// ns that took, once for each of `samples`.
+std::vector<double> arm_and_cancel(std::size_t operations, std::size_t armed, int samples) {
     constexpr std::int64_t minute = 60'000'000'000;
     std::uint64_t random = 1;
     const auto some_time = [&random](std::int64_t now) {
@@ -282,20 +302,24 @@ void measure_timer(const char* name, std::size_t armed) {
     for (auto& other : others) {
         wheel.arm(other, some_time(now));
     }
-    std::vector<double> samples;
-    for (int i = 0; i < repetitions; ++i) {
+    std::vector<double> took;
+    for (int i = 0; i < samples; ++i) {
         const auto from = clock::now();
         for (std::size_t k = 0; k < operations; ++k) {
             rondo::detail::timer_node timer;
             wheel.arm(timer, some_time(now));
             wheel.cancel(timer);
         }
-        samples.push_back(ns_per(operations, from));
+        took.push_back(ns_per(operations, from));
     }
     for (auto& other : others) {
         wheel.cancel(other);
     }
-    print(name, median(samples), "ns");
+    return took;
+}
+
+void measure_timer(const char* name, std::size_t armed) {
+    print(name, median(arm_and_cancel(1'000'000, armed, repetitions)), "ns");
 }
 
 // --- memory --------------------------------------------------------------------------------------
@@ -407,9 +431,47 @@ void measure_allocations(const char* name, rondo::reactor_kind kind) {
     }
 }
 
+// --- one operation alone -------------------------------------------------------------------------
+
+struct named_operation {
+    std::string_view name;
+    task<double> (*body)(std::size_t);
+};
+
+constexpr std::array named_operations{
+    named_operation{"spawn", spawn_and_join},
+    named_operation{"spawn-batch", spawn_and_join_batches},
+    named_operation{"await", await_at_once},
+    named_operation{"yield", yield_in_turn},
+    named_operation{"timeout", await_with_timeout},
+    named_operation{"mutex", lock_free_mutex},
+    named_operation{"semaphore", acquire_free_semaphore},
+    named_operation{"event", set_wait_clear_event},
+    named_operation{"queue", put_and_get},
+    named_operation{"channel", ping_pong},
+};
+
+int run_alone(std::string_view name, std::size_t times) {
+    if (name == "timer") {
+        arm_and_cancel(times, 0, 1);
+        return 0;
+    }
+    for (const named_operation& each : named_operations) {
+        if (each.name == name) {
+            rondo::run(each.body(times));
+            return 0;
+        }
+    }
+    std::fprintf(stderr, "micro: no operation named '%s'\n", std::string{name}.c_str());
+    return 2;
+}
+
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+    if (argc == 3) {
+        return run_alone(argv[1], std::strtoull(argv[2], nullptr, 10));
+    }
     measure_sleepers();  // first: its children must not inherit memory that others have used
     measure("spawn and join one task", spawn_and_join, 1'000'000);
     measure("spawn and join, in batches of 1000, a task", spawn_and_join_batches, 1'000'000);
@@ -421,11 +483,12 @@ int main() {
     measure("acquire and release a free semaphore", acquire_free_semaphore, 5'000'000);
     measure("set, wait for and clear an event", set_wait_clear_event, 5'000'000);
     measure("put into a queue and get", put_and_get, 1'000'000);
-    measure("channel round trip, one scheduler", ping_pong, 1'000'000);
+    measure("channel round trip, one thread", ping_pong, 1'000'000);
     measure_timer("arm and cancel a timer", 0);
     measure_timer("arm and cancel a timer among a million", 1'000'000);
     measure_allocations("allocations per echo request, io_uring", rondo::reactor_kind::io_uring);
     measure_allocations("allocations per echo request, epoll", rondo::reactor_kind::epoll);
     use_all_cores();  // whoever started this may have pinned it
-    measure("channel round trip, two schedulers", ping_pong, 20'000, 2);
+    measure("channel round trip, two threads", ping_pong, 20'000, 2);
+    measure("go to another thread and back", hop_there_and_back, 20'000, 2);
 }
