@@ -6,6 +6,7 @@
 //     std::size_t n = co_await peer.read_some(buffer);     // 0: the peer has finished
 //     co_await peer.write_all(std::span(buffer).first(n));
 
+#include <rondo/io/buffer.hpp>
 #include <rondo/io/stream.hpp>
 #include <rondo/net/detail/socket_operations.hpp>
 #include <rondo/net/endpoint.hpp>
@@ -93,6 +94,13 @@ public:
     detail::recv_operation read_some(std::span<std::byte> space) noexcept {
         return {*this, socket_.get(), space};
     }
+
+    /// Completes when at least one byte has come, with a buffer of the reactor's that holds up to 16
+    /// KiB of what has; an empty one means that the peer has finished. While it waits the connection
+    /// has no buffer, so this is the way to read for servers with many connections that are mostly
+    /// idle.
+    /// Cancellation: either nothing was read, or the bytes are reported: none is lost.
+    detail::receive_operation receive() noexcept { return {*this, socket_.get()}; }
 
     /// Completes when `space` is full. An earlier end is stream_errc::unexpected_end.
     /// Cancellation: some bytes may have been read; the stream cannot be read on sensibly.

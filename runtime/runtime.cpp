@@ -89,7 +89,7 @@ void runtime_threads::end() noexcept {
 
 void runtime_threads::make_scheduler(std::size_t index) {
     if (options_.pin_threads) run_on_cores({&cores_[index % cores_.size()], 1});
-    schedulers_[index].reset(new scheduler(options_.reactor, *this, index));
+    schedulers_[index].reset(new scheduler(options_, *this, index));
 }
 
 void runtime_threads::thread_main(std::size_t index, std::exception_ptr& error,

@@ -1,5 +1,6 @@
 #include <rondo/runtime/detail/io_uring_reactor.hpp>
 
+#include <rondo/runtime/detail/buffer_pool.hpp>
 #include <rondo/runtime/detail/operation.hpp>
 #include <rondo/runtime/detail/pending_list.hpp>
 
@@ -300,12 +301,16 @@ void io_uring_reactor::collect() noexcept {
             wake_armed_ = false;
             continue;
         }
-        completed(*reinterpret_cast<operation*>(cqe->user_data), cqe->res);
+        completed(*reinterpret_cast<operation*>(cqe->user_data), *cqe);
     }
     io_uring_cq_advance(&ring_, count);
 }
 
-void io_uring_reactor::completed(operation& op, int value) noexcept {
+void io_uring_reactor::completed(operation& op, const io_uring_cqe& completion) noexcept {
+    int value = completion.res;
+    op.buffer = (completion.flags & IORING_CQE_F_BUFFER) != 0
+                    ? static_cast<std::uint16_t>(completion.flags >> IORING_CQE_BUFFER_SHIFT)
+                    : buffer_pool::none;
     const bool asked_to_end = op.cancel_wanted || op.fd_closed;
     if ((op.reactor_state & polling) != 0) {
         op.reactor_state &= static_cast<std::uint8_t>(~polling);
@@ -334,6 +339,24 @@ void io_uring_reactor::retire(operation& op) noexcept {
     // After a close the number may belong to a new descriptor, whose list this operation is not in.
     if (!op.fd_closed) remove_pending(at.pending, op);
     complete(op);
+}
+
+void io_uring_reactor::prepare_buffers(buffer_pool& pool) noexcept {
+    constexpr std::size_t page = 4096;
+    void* memory = std::aligned_alloc(page, buffer_pool::most_buffers * sizeof(io_uring_buf));
+    if (memory == nullptr) return;
+    buffer_ring_.reset(static_cast<io_uring_buf_ring*>(memory));
+    io_uring_buf_ring_init(buffer_ring_.get());
+    io_uring_buf_reg where{};
+    where.ring_addr = reinterpret_cast<std::uint64_t>(memory);
+    where.ring_entries = buffer_pool::most_buffers;
+    where.bgid = buffer_group;
+    // Linux 5.19 and later
+    if (io_uring_register_buf_ring(&ring_, &where, 0) == 0) {
+        pool.feed(buffer_ring_.get());
+    } else {
+        buffer_ring_.reset();
+    }
 }
 
 void io_uring_reactor::wake() noexcept {

@@ -7,6 +7,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
 #include <vector>
 
 namespace rondo::detail {
@@ -31,6 +33,9 @@ public:
     void release(int fd) noexcept override;
     void close(int fd) noexcept override;
     void flush() noexcept override;
+
+protected:
+    void prepare_buffers(buffer_pool& pool) noexcept override;
 
 private:
     // What is known of one descriptor.
@@ -70,7 +75,7 @@ private:
     int enter(unsigned to_submit, unsigned wait_for, std::int64_t deadline) noexcept;
     void arm_wake() noexcept;
     void collect() noexcept;
-    void completed(operation& op, int value) noexcept;
+    void completed(operation& op, const io_uring_cqe& completion) noexcept;
     void retire(operation& op) noexcept;
 
     io_uring ring_{};
@@ -81,6 +86,11 @@ private:
     op_queue backlog_;            // operations that found the submission queue full
     op_queue cancels_;            // cancel requests that did
     std::vector<entry> entries_;  // by descriptor
+
+    struct freed {
+        void operator()(void* memory) const noexcept { std::free(memory); }
+    };
+    std::unique_ptr<io_uring_buf_ring, freed> buffer_ring_;  // free buffers, for the kernel to pick
 };
 
 }  // namespace rondo::detail
