@@ -33,7 +33,7 @@ static_assert(sizeof(detail::receive_operation) == 72);
 static_assert(sizeof(detail::send_all_operation) == 72);
 static_assert(sizeof(detail::accept_operation) == 88);
 static_assert(sizeof(decltype(sleep_for(1s))) == 40);
-static_assert(sizeof(tcp_stream) == 36);
+static_assert(sizeof(tcp_stream) == 40);
 static_assert(sizeof(buffer) == 24);
 static_assert(sizeof(detail::scheduler_core) <= 9600);
 

@@ -139,6 +139,10 @@ private:
 
 class send_all_operation final : public stream_operation<send_all_operation, void> {
 public:
+    /// Smaller sends are copied: pinning pages and a second completion cost more than that. Where
+    /// the line is depends on the machine; 10 KB in the kernel's documentation of MSG_ZEROCOPY.
+    static constexpr std::size_t least_without_copy = 32 * 1024;
+
     send_all_operation(const tcp_stream& stream, int descriptor,
                        std::span<const std::byte> bytes) noexcept
         : stream_operation(stream, descriptor, readiness::write), left_(bytes) {}

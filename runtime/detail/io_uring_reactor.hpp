@@ -24,6 +24,7 @@ public:
     ~io_uring_reactor() override;
 
     reactor_kind kind() const noexcept override { return reactor_kind::io_uring; }
+    bool sends_without_copy() const noexcept override { return sends_without_copy_; }
     submission submit(operation& op) noexcept override;
     void cancel(operation& op) noexcept override;
     void wait(std::int64_t deadline) noexcept override;
@@ -49,6 +50,8 @@ private:
         in_kernel = 1,
         polling = 2,        // that request asks for readiness: the operation itself gave EAGAIN
         cancel_queued = 4,  // in cancels_
+        without_copy = 8,   // that request sends memory in place
+        sent = 16,          // ... and has its result, while the memory is still the kernel's
     };
 
     // FIFO through operation::next_queued.
@@ -70,6 +73,7 @@ private:
     void mark_unawaited(io_uring_sqe& sqe) const noexcept;
     void send(operation& op) noexcept;
     void send_cancel(operation& op) noexcept;
+    static void recall_memory(const operation& op) noexcept;
     void send_backlog() noexcept;
     unsigned publish() noexcept;
     int enter(unsigned to_submit, unsigned wait_for, std::int64_t deadline) noexcept;
@@ -80,6 +84,7 @@ private:
 
     io_uring ring_{};
     unsigned features_ = 0;
+    bool sends_without_copy_ = false;
     bool wake_armed_ = false;
     int wake_fd_ = -1;
     std::uint64_t wake_ups_ = 0;  // where the kernel puts what it reads from it

@@ -36,6 +36,9 @@ public:
 
     virtual reactor_kind kind() const noexcept = 0;
 
+    /// Whether it takes requests to send memory without copying it, and tells whether it could.
+    virtual bool sends_without_copy() const noexcept { return false; }
+
     /// Another number for each reactor that the process makes; never 0.
     std::uint32_t id() const noexcept { return id_; }
 
