@@ -266,11 +266,14 @@ private:
         return done;
     }
 
-    // Leaves the lines where it still stands, also those where somebody is just taking it out.
+    // Leaves the lines where it still stands, also those where somebody is just taking it out. Not
+    // the winner's: who has decided has taken it out of there, and what it waited for may be gone.
     void finish() noexcept {
         if (!joined_) return;
         joined_ = false;
-        for_each([](auto& one) {
+        const void* const winner = choice_.decided_by();
+        for_each([winner](auto& one) {
+            if (select_access::key_of(one) == winner) return;
             short_lock* lock = select_access::lock_of(one);
             if (lock != nullptr) lock->lock();
             select_access::leave(one);
@@ -291,6 +294,8 @@ private:
 /// index() tells which one, std::monostate stands for void. That a queue or channel is closed
 /// counts as done: it gives or throws what the operation alone would.
 /// What would have been sent by the others is destroyed with them; see channel::send_from.
+/// What the losers wait for must live until the select is done; what the winner waited for may be
+/// gone by then, as where it is awaited alone.
 /// Cancellation: none of them happens; where one has happened already, it is given all the same.
 template <class... Operations>
     requires(sizeof...(Operations) > 0 && (detail::selectable<Operations> && ...))

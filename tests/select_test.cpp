@@ -134,6 +134,31 @@ TEST_CASE("a select that sends sends what is taken, and keeps the rest where it 
     });
 }
 
+TEST_CASE("what has ended a select may be gone before the select has resumed") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            channel<int> a;
+            channel<int> b;
+            task_group group;
+            auto flag = std::make_unique<event>();
+            auto waits = group.spawn(first_of(a, b, *flag));
+            co_await settle();
+            flag->set();
+            flag.reset();
+            CHECK(co_await waits == "set");
+
+            event other;
+            auto closing = std::make_unique<channel<int>>();
+            auto receives = group.spawn(first_of(a, *closing, other));
+            co_await settle();
+            CHECK(closing->try_send(7));
+            closing.reset();
+            CHECK(co_await receives == "b 7");
+            co_await group.join();
+        });
+    });
+}
+
 TEST_CASE("two selects serve each other, and one does not serve itself") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
