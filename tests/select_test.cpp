@@ -5,15 +5,20 @@
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/testing.hpp>
 #include <rondo/runtime/timeout.hpp>
+#include <rondo/sync/broadcast.hpp>
 #include <rondo/sync/channel.hpp>
 #include <rondo/sync/event.hpp>
 #include <rondo/sync/queue.hpp>
+#include <rondo/sync/watch.hpp>
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <random>
@@ -45,24 +50,134 @@ task<std::string> first_of(channel<int>& a, channel<int>& b, event& flag) {
 
 }  // namespace
 
-TEST_CASE("select does the first operation written that can be done, and only that") {
+TEST_CASE("select does an operation that can be done, and only that") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
             channel<int> a{1};
             channel<std::string> b{1};
             event flag;
             co_await b.send("hello");
-            flag.set();
-            auto first = co_await select(a.receive(), b.receive(), flag.wait(), a.send(1));
+            auto first = co_await select(a.receive(), b.receive(), flag.wait());
             REQUIRE(first.index() == 1);
             CHECK(*std::get<1>(first) == "hello");
             CHECK(a.size() == 0);
-            auto second = co_await select(a.receive(), b.receive(), flag.wait(), a.send(1));
+            flag.set();
+            auto second = co_await select(a.receive(), b.receive(), flag.wait());
             CHECK(second.index() == 2);
             flag.clear();
             auto third = co_await select(a.receive(), b.receive(), flag.wait(), a.send(1));
             CHECK(third.index() == 3);
             CHECK(a.size() == 1);
+        });
+    });
+}
+
+TEST_CASE("of operations that can always be done, a select does each equally often") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            event first;
+            event second;
+            event third;
+            first.set();
+            second.set();
+            third.set();
+            // Two tasks that take turns, as servers of several channels do.
+            const auto count = [&](std::array<int, 3>& done, std::size_t& longest) -> task<> {
+                std::array<std::size_t, 3> last{};
+                for (std::size_t i = 1; i <= 600; ++i) {
+                    const auto how = co_await select(first.wait(), second.wait(), third.wait());
+                    ++done.at(how.index());
+                    last.at(how.index()) = i;
+                    for (const std::size_t one : last) longest = std::max(longest, i - one);
+                    co_await yield();
+                }
+            };
+            for (const int tasks : {1, 2, 3}) {
+                CAPTURE(tasks);
+                std::vector<std::array<int, 3>> done(tasks);
+                std::size_t longest = 0;
+                task_group group;
+                for (auto& one : done) group.spawn(count(one, longest));
+                co_await group.join();
+                for (const auto& one : done) {
+                    for (const int times : one) CHECK(std::abs(times - 200) < 10);
+                }
+                CHECK(longest < 12);
+            }
+        });
+    });
+}
+
+TEST_CASE("two channels that are never empty both get through, and so does the end of the work") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            channel<int> a{1};
+            channel<int> b{1};
+            event stop;
+            std::array<int, 2> received{};
+            for (;;) {
+                a.try_send(1);
+                b.try_send(2);
+                const auto next = co_await select(a.receive(), b.receive(), stop.wait());
+                if (next.index() == 2) break;
+                if (++received.at(next.index()) == 100) stop.set();
+            }
+            CHECK(std::abs(received[0] - received[1]) < 10);
+        });
+    });
+}
+
+TEST_CASE("a broadcast's items and a watch's changes can be selected, and none is missed") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            broadcast<int> news{4};
+            watch<int> level{0};
+            auto mine = news.subscribe();
+            auto current = level.subscribe();
+            channel<int> orders{1};
+            const auto next = [&]() -> task<std::string> {
+                const auto how = co_await as_result(
+                    select(orders.receive(), mine.receive(), current.next(), level.changed(2)));
+                if (!how) co_return "cancelled";
+                if (how->index() == 0) co_return "order";
+                if (how->index() == 2) co_return "level " + std::to_string(std::get<2>(*how));
+                if (how->index() == 3) co_return "version " + std::to_string(std::get<3>(*how));
+                const auto& item = std::get<1>(*how);
+                co_return item ? "news " + std::to_string(item->item) : "end";
+            };
+            level.set(10);  // the second version
+            CHECK(co_await next() == "level 10");
+
+            task_group group;
+            auto waiting = group.spawn(next);
+            co_await settle();
+            CHECK_FALSE(waiting.done());
+            waiting.cancel();
+            CHECK(co_await waiting == "cancelled");
+
+            waiting = group.spawn(next);
+            co_await settle();
+            CHECK(orders.try_send(1));
+            news.send(1);  // too late for this one, and not lost
+            CHECK(co_await waiting == "order");
+            CHECK(co_await next() == "news 1");
+
+            waiting = group.spawn(next);
+            co_await settle();
+            news.send(2);
+            level.set(11);
+            news.send(3);
+            CHECK(co_await waiting == "news 2");
+            CHECK(current.has_changed());
+            CHECK((co_await mine.receive())->item == 3);
+            CHECK(current.get() == 11);
+            CHECK(co_await next() == "version 3");
+
+            news.close();
+            const auto end = co_await select(mine.receive(), orders.receive());
+            REQUIRE(end.index() == 0);
+            CHECK_FALSE(std::get<0>(end).has_value());
+            co_await group.join();
         });
     });
 }
