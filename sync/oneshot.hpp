@@ -4,6 +4,8 @@
 //     auto [sender, receiver] = rondo::oneshot<std::string>();
 //     group.spawn(look_up(name, std::move(sender)));           // sender.send(address)
 //     std::optional<std::string> address = co_await receiver;  // empty: nobody will send it
+//
+// Or whole: `oneshot<int> answer;`, with answer.sender and answer.receiver.
 
 #include <rondo/runtime/detail/misuse.hpp>
 #include <rondo/runtime/errors.hpp>
