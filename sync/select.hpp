@@ -337,8 +337,8 @@ private:
 }  // namespace detail
 
 /// Waits until one of the operations can be done, and does that one and no other: sends and
-/// receives of channels, puts and gets of queues, what the receivers of broadcasts and watches wait
-/// for, waits for events, and sleeps. Gives a variant as when_any does: index() tells which one,
+/// receives of channels, puts and gets of queues, what the receivers of broadcasts and watches and
+/// the ends of oneshots wait for, waits for events, and sleeps. Gives a variant as when_any does: index() tells which one,
 /// std::monostate stands for void. That a queue or channel is closed counts as done: it gives or
 /// throws what the operation alone would.
 /// Of several that can be done at once it does one, and not always the same: each select begins to

@@ -8,6 +8,7 @@
 #include <rondo/sync/broadcast.hpp>
 #include <rondo/sync/channel.hpp>
 #include <rondo/sync/event.hpp>
+#include <rondo/sync/oneshot.hpp>
 #include <rondo/sync/queue.hpp>
 #include <rondo/sync/watch.hpp>
 
@@ -19,6 +20,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdlib>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <random>
@@ -27,6 +29,7 @@
 #include <variant>
 #include <vector>
 
+#include "hammer.hpp"
 #include "many_reactors.hpp"
 #include "support.hpp"
 #include "throw_count.hpp"
@@ -179,6 +182,109 @@ TEST_CASE("a broadcast's items and a watch's changes can be selected, and none i
             CHECK_FALSE(std::get<0>(end).has_value());
             co_await group.join();
         });
+    });
+}
+
+TEST_CASE("a oneshot's value can be selected, and stays where another case is done") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            oneshot<std::unique_ptr<int>> reply;
+            event stop;
+            task_group group;
+            const auto wait = [&]() -> task<std::string> {
+                auto how = co_await select(stop.wait(), reply.receiver.receive());
+                if (how.index() == 0) co_return "stopped";
+                const auto& value = std::get<1>(how);
+                co_return value ? std::to_string(**value) : "nothing";
+            };
+            auto first = group.spawn(wait);
+            co_await settle();
+            stop.set();
+            CHECK(reply.sender.send(std::make_unique<int>(1)));
+            CHECK(co_await first == "stopped");
+            stop.clear();
+            CHECK(co_await wait() == "1");
+
+            reply = oneshot<std::unique_ptr<int>>();
+            auto second = group.spawn(wait);
+            co_await settle();
+            CHECK(reply.sender.send(std::make_unique<int>(2)));
+            stop.set();
+            CHECK(co_await second == "2");
+            stop.clear();
+
+            reply = oneshot<std::unique_ptr<int>>();
+            auto third = group.spawn(wait);
+            co_await settle();
+            {
+                const auto gone = std::move(reply.sender);
+            }
+            CHECK(co_await third == "nothing");
+
+            oneshot<int> unwanted;
+            std::optional<oneshot_receiver<int>> receiver(std::move(unwanted.receiver));
+            auto fourth = group.spawn(select(stop.wait(), unwanted.sender.closed()));
+            co_await settle();
+            receiver.reset();
+            const auto how = co_await fourth;
+            CHECK(how.index() == 1);
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("selects and the ends of oneshots and watches on other schedulers lose nothing") {
+    on_each_reactor_kind([](auto run) {
+        std::atomic<int> wrong{0};
+        watch<int> level{0};
+        broadcast<int> news{10'000};
+        hammer(run, 60, [&](hammered& self) -> task<> {
+            auto both = oneshot<int>();
+            auto mine = news.subscribe();
+            auto current = level.subscribe();
+            task_group group;
+            struct sender_task {
+                static task<> run(oneshot_sender<int> sender, watch<int>& level,
+                                  broadcast<int>& news, hammered random) {
+                    co_await random.pause();
+                    if (random.one_in(2)) level.set(1);
+                    if (random.one_in(2)) news.send(2);
+                    if (random.one_in(4)) co_return;
+                    if (random.one_in(4)) {
+                        co_await select(sender.closed(), sleep_for(20us));
+                    }
+                    sender.send(3);
+                }
+            };
+            group.spawn_on(self.elsewhere(), sender_task::run(std::move(both.sender), level, news,
+                                                              hammered{self.random}));
+            std::exception_ptr cancelled;
+            try {
+                auto receiver = std::move(both.receiver);
+                for (bool ended = false; !ended;) {
+                    const auto how =
+                        co_await select(mine.receive(), receiver.receive(), current.next(),
+                                        sleep_for(std::chrono::microseconds(self.random() % 50)));
+                    if (how.index() == 0) {
+                        if (std::get<0>(how)->missed != 0 || std::get<0>(how)->item != 2) ++wrong;
+                    }
+                    if (how.index() == 1) {
+                        ended = true;
+                        if (std::get<1>(how).value_or(3) != 3) ++wrong;
+                    }
+                    if (how.index() == 2 && std::get<2>(how) != 1) ++wrong;
+                }
+            } catch (const operation_cancelled&) {
+                cancelled = std::current_exception();
+            }
+            try {
+                co_await group.join();
+            } catch (const operation_cancelled&) {
+                cancelled = std::current_exception();
+            }
+            if (cancelled) std::rethrow_exception(cancelled);
+        });
+        CHECK(wrong == 0);
     });
 }
 

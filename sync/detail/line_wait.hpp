@@ -18,8 +18,8 @@ namespace rondo::detail {
 /// The awaiter. Derived, which makes it a friend, has
 ///   wait_list& line(), short_lock& line_lock()
 ///   bool has_news() const     whether there is nothing to wait for; with the lock or without
-/// and await_resume(), which calls check_cancelled(), then takes the lock: who has brought the news
-/// is out of there by then, and what was waited for may be destroyed.
+/// and await_resume(), which calls check_cancelled(). Somebody takes the lock between that and the
+/// end of what is waited for: so who has brought the news is out of there.
 template <class Derived>
 class line_wait : public task_waiter {
 public:
