@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "emptied_line.hpp"
 #include "support.hpp"
 
 namespace rondo::test {
@@ -213,6 +214,21 @@ TEST_CASE("an event is set on one reactor while waits on two others run out of t
         };
         rondo::run([&]() -> task<> { co_await on_each_reactor(on_one_reactor); },
                    {.reactors = 3, .reactor = run.kind()});
+    });
+}
+
+// Who set it unlocked its line after it was up.
+TEST_CASE("an event may be destroyed by who finds it set after its line emptied meanwhile") {
+    on_each_reactor_kind([](auto run) {
+        destroy_when_line_empties<event>(
+            run,
+            [](event& one, signal_to_release& signal) -> task<> {
+                signal.holding();
+                one.set();
+                co_return;
+            },
+            [](event& one) -> task<> { co_await one.wait(); },
+            [](event& one) { return one.is_set(); });
     });
 }
 

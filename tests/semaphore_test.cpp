@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "emptied_line.hpp"
 #include "hammer.hpp"
 #include "support.hpp"
 
@@ -251,6 +252,30 @@ TEST_CASE("hammered by tasks that are cancelled at any moment, a semaphore keeps
         });
         CHECK(too_many == 0);
         CHECK(permits.available() == 3);
+    });
+}
+
+namespace {
+
+struct lone_permit : semaphore {
+    lone_permit() noexcept : semaphore(1) {}
+};
+
+}  // namespace
+
+// Who gave a permit back unlocked the line after it was free.
+TEST_CASE(
+    "a semaphore may be destroyed by who has it after its line emptied while it was given back") {
+    on_each_reactor_kind([](auto run) {
+        destroy_when_line_empties<lone_permit>(
+            run,
+            [](lone_permit& one, signal_to_release& signal) -> task<> {
+                auto permit = co_await one.acquire();
+                signal.holding();
+                permit.release();
+            },
+            [](lone_permit& one) -> task<> { const auto permit = co_await one.acquire(); },
+            [](lone_permit& one) { return one.try_acquire().has_value(); });
     });
 }
 
