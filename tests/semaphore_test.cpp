@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -278,5 +279,23 @@ TEST_CASE(
             [](lone_permit& one) { return one.try_acquire().has_value(); });
     });
 }
+
+TEST_CASE("a bounded semaphore refuses a release so large that the count would wrap round") {
+    bounded_semaphore two{2};
+    CHECK_THROWS_AS(two.release(SIZE_MAX), std::logic_error);
+    CHECK_THROWS_AS(two.release(SIZE_MAX - 1), std::logic_error);
+    CHECK(two.available() == 2);
+}
+
+#ifdef NDEBUG
+// In debug builds it aborts: sync_misuse_test.cpp.
+TEST_CASE("a bounded semaphore takes no permit back that release() was called for already") {
+    bounded_semaphore one{1};
+    auto permit = one.try_acquire();
+    one.release();
+    permit.reset();
+    CHECK(one.available() == 1);
+}
+#endif
 
 }  // namespace rondo::test
