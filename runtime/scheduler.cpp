@@ -231,7 +231,7 @@ void scheduler::go_to_sleep() noexcept {
 void scheduler::sleep_without_hope() noexcept {
     constexpr std::int64_t first_look = 20'000'000;
     constexpr std::int64_t most_patience = 10'000'000'000;
-    without_hope_.store(true);
+    ++sleeps_without_hope_;
     for (std::int64_t patience = first_look;; patience = std::min(2 * patience, most_patience)) {
         const std::int64_t until = detail::now_ns() + patience;
         do {
@@ -241,7 +241,7 @@ void scheduler::sleep_without_hope() noexcept {
         threads_.look_for_deadlock();
         if (!core_.ready.empty()) break;  // it has cancelled them
     }
-    without_hope_.store(false);
+    ++sleeps_without_hope_;
 }
 
 }  // namespace rondo

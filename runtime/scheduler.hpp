@@ -205,7 +205,9 @@ private:
     detail::scheduled_call* calls_ = nullptr;  // those that are still to come
     detail::spin_policy spin_policy_;
     bool halting_ = false;
-    std::atomic<bool> without_hope_{false};  // it sleeps, and only a message can wake it
+    // Odd while it sleeps and only a message can wake it. It counts, so that who looks twice knows
+    // whether it has been awake in between.
+    std::atomic<unsigned> sleeps_without_hope_{0};
     detail::inbox_message cancel_message_;
     detail::inbox_message halt_message_;
 };

@@ -48,7 +48,7 @@ task<> condition_variable::wait(mutex::guard& held, std::source_location where) 
             detail::misuse("a condition_variable is waited for without holding the mutex", where);
         }
     }
-    mutex& lock = *held.of_;
+    mutex& lock = *mutex::held_by(held);
     const bool notified = co_await waiting{*this, held};
     if (!held.owns_lock()) {
         cancel_scope shield;

@@ -4,12 +4,11 @@
 // U. Drepper, "Futexes Are Tricky", 2011, mutex 2.
 //
 // While the process has one thread the lock needs no atomic exchange, which would be most of the
-// cost of a channel's operations. The word reads the same either way, so a thread may be started
-// while the lock is held.
+// cost of a channel's operations; see one_thread.hpp. The word reads the same either way, so a
+// thread may be started while the lock is held.
 
 #include <rondo/runtime/detail/futex.hpp>
-
-#include <sys/single_threaded.h>
+#include <rondo/sync/detail/one_thread.hpp>
 
 #include <atomic>
 #include <cstdint>
@@ -23,7 +22,7 @@ public:
     short_lock& operator=(const short_lock&) = delete;
 
     void lock() noexcept {
-        if (__libc_single_threaded) return word_.store(is_taken, std::memory_order_relaxed);
+        if (has_one_thread()) return word_.store(is_taken, std::memory_order_relaxed);
         std::uint32_t seen = is_free;
         // Acquire, here and below, with the release in unlock(): what the last holder did is seen.
         if (word_.compare_exchange_strong(seen, is_taken, std::memory_order_acquire)) return;
@@ -31,7 +30,7 @@ public:
     }
 
     void unlock() noexcept {
-        if (__libc_single_threaded) return word_.store(is_free, std::memory_order_relaxed);
+        if (has_one_thread()) return word_.store(is_free, std::memory_order_relaxed);
         if (word_.exchange(is_free, std::memory_order_release) == has_sleepers) {
             futex_wake(&word_, 1);
         }
