@@ -14,6 +14,7 @@
 #include <rondo/sync/queue.hpp>
 #include <rondo/sync/recursive_mutex.hpp>
 #include <rondo/sync/select.hpp>
+#include <rondo/sync/semaphore.hpp>
 #include <rondo/sync/shared_mutex.hpp>
 
 #include <doctest/doctest.h>
@@ -22,6 +23,7 @@
 #include <cstddef>
 #include <functional>
 #include <numeric>
+#include <stdexcept>
 #include <type_traits>
 #include <vector>
 
@@ -50,6 +52,22 @@ task<> lock_inside_lock(recursive_mutex& lock, int& inside) {
     co_await yield();
     const auto inner = co_await lock.lock();
     co_await yield();
+}
+
+task<> take_permits(bounded_semaphore& three, std::size_t count, std::size_t& taken) {
+    auto permit = co_await three.acquire(count);
+    taken += count;
+    CHECK(taken <= 3);
+    permit.dismiss();
+    try {
+        co_await yield();
+    } catch (const operation_cancelled&) {
+        taken -= count;
+        three.release(count);
+        throw;
+    }
+    taken -= count;
+    three.release(count);
 }
 
 task<> read(shared_mutex& lock, int& readers, const int& writers) {
@@ -179,6 +197,22 @@ TEST_CASE("a recursive mutex is cancelled at each point") {
         co_await point.run(all_of(lock_inside_lock(lock, inside), lock_inside_lock(lock, inside)));
         CHECK(inside == 0);
         CHECK(lock.try_lock().has_value());
+    });
+}
+
+TEST_CASE("a bounded semaphore is cancelled at each point, and has all its permits in the end") {
+    at_each_point([](cancellation_point& point) -> task<> {
+        bounded_semaphore three{3};
+        std::size_t taken = 0;
+        task_group group;
+        group.spawn(take_permits(three, 2, taken));
+        group.spawn(take_permits(three, 1, taken));
+        co_await point.run(all_of(take_permits(three, 3, taken), take_permits(three, 1, taken),
+                                  take_permits(three, 2, taken)));
+        co_await group.join();
+        CHECK(taken == 0);
+        CHECK(three.available() == 3);
+        CHECK_THROWS_AS(three.release(), std::logic_error);
     });
 }
 
