@@ -2,9 +2,9 @@
 
 #include <rondo/runtime/as_result.hpp>
 #include <rondo/runtime/resume_on.hpp>
+#include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/testing.hpp>
-#include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/timeout.hpp>
 #include <rondo/runtime/when.hpp>
 
