@@ -31,13 +31,15 @@ class Unavailable(Failure):
 @dataclasses.dataclass(frozen=True)
 class Server:
     """A server: its command below the build directory, the raw loop to hold it against, what has to
-    build it where meson does not, what it finds in its environment."""
+    build it where meson does not, what it finds in its environment, and whether each connection has a
+    buffer of its own."""
 
     name: str
     command: tuple
     yardstick: str = ""
     language: str = ""
     environment: tuple = ()
+    own_buffers: bool = True
 
 
 class Cores:

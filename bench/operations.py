@@ -12,7 +12,7 @@ import servers
 
 # Programs that print lines of "name  value unit", and whether each is kept on one core. One that is
 # not built is skipped.
-MEASURING = {"cross_reactor": False, "connections": False}
+MEASURING = {"cross_reactor": False}
 
 LINE = re.compile(r"^(.+?) {2,}(\S+) (.+)$", re.MULTILINE)
 
@@ -132,12 +132,14 @@ def per_operation(program, name):
 
 
 def per_request(server, build, connections):
-    """Counted from one dump of the running server to the next. It is told to dump from outside: a
-    signal would have to wait, as valgrind blocks them while io_uring_enter sleeps."""
+    """Counted from one dump of the running server to the next. Valgrind takes io_uring_enter for a
+    call that does not sleep, and lets neither signals nor other threads in meanwhile. So the dump
+    is asked for from outside, the server killed, and no name given that a thread would resolve."""
     with tempfile.TemporaryDirectory() as folder:
         dumps = pathlib.Path(folder, "dump")
         wrapper = (*CALLGRIND, f"--callgrind-out-file={dumps}")
-        with harness.RunningServer(server, build, None, ("--buffer", "4096"), wrapper) as running:
+        more = ("--host", "127.0.0.1", *(("--buffer", "4096") if server.own_buffers else ()))
+        with harness.RunningServer(server, build, None, more, wrapper) as running:
             try:
                 peers = [socket.create_connection(("127.0.0.1", running.port), timeout=20)
                          for _ in range(connections)]

@@ -7,6 +7,7 @@
     bench/run.py --build build instructions    instructions an operation, under callgrind
     bench/run.py --build build micro           ns an operation, bytes and allocations
     bench/run.py --build build cross_reactor   what reaching another reactor costs
+    bench/run.py --build build connections     what idle connections cost
     bench/run.py --build build fib_demo        short requests beside long ones; prints only
     bench/run.py --build build charts          draws them again from the numbers kept
 
@@ -82,6 +83,18 @@ def run_fib_demo(arguments):
         raise harness.Failure("fib_demo failed")
 
 
+def run_connections(arguments):
+    """A program of its own too; what it prints is kept."""
+    done = subprocess.run([sys.executable, str(harness.HERE / "idle_connections.py"), "--build",
+                           str(arguments.build)], stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise harness.Failure("idle_connections failed")
+    text = f"{done.stdout.strip()}\n\n*{time.strftime('%Y-%m-%d %H:%M')}*"
+    print(f"### connections\n\n{text}\n", flush=True)
+    if arguments.write:
+        report.put("connections", text)
+
+
 def draw_charts():
     """With whichever python has matplotlib: Debian's package serves Debian's python only."""
     for python in (sys.executable, "/usr/bin/python3"):
@@ -97,8 +110,8 @@ def draw_charts():
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = ["echo", *servers.POINTS, "micro", "instructions", *operations.MEASURING, "fib_demo",
-             "charts"]
+    names = ["echo", *servers.POINTS, "micro", "instructions", *operations.MEASURING, "connections",
+             "fib_demo", "charts"]
     parser.add_argument("name", nargs="?", choices=names, help="default: all")
     parser.add_argument("--build", type=pathlib.Path, required=True, help="meson's build directory")
     parser.add_argument("--rounds", type=int, dest="rounds_asked_for",
@@ -126,6 +139,8 @@ def main():
             report.put("machine", machine)
         run_points(arguments, cores)
         run_operations(arguments, cores)
+        if arguments.name in (None, "connections"):
+            run_connections(arguments)
         if arguments.name in (None, "fib_demo"):
             run_fib_demo(arguments)
         if arguments.write and arguments.name != "fib_demo":

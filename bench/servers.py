@@ -16,6 +16,10 @@ RAW = (RAW_IO_URING, RAW_EPOLL)
 SERVERS = (
     Server("rondo io_uring", ("examples/echo_server", "--reactor", "io_uring"), RAW_IO_URING),
     Server("rondo epoll", ("examples/echo_server", "--reactor", "epoll"), RAW_EPOLL),
+    Server("rondo io_uring, receive()", ("examples/echo_server", "--reactor", "io_uring"),
+           RAW_IO_URING, own_buffers=False),
+    Server("rondo epoll, receive()", ("examples/echo_server", "--reactor", "epoll"), RAW_EPOLL,
+           own_buffers=False),
     Server(RAW_IO_URING, ("bench/echo_io_uring",), RAW_IO_URING),
     Server(RAW_EPOLL, ("bench/echo_epoll",), RAW_EPOLL),
     Server("Asio coroutines", ("bench/echo_asio",), RAW_EPOLL),
@@ -79,7 +83,9 @@ POINTS = {
 def measure_once(server, point, arguments, cores):
     """One run of one server; returns what the load generator printed, as a dictionary of numbers."""
     server_core, client_core = (cores.server, cores.client) if point.pinned else (None, None)
-    more = (*point.server_arguments, "--buffer", str(point.buffer))
+    more = point.server_arguments
+    if server.own_buffers:
+        more = (*more, "--buffer", str(point.buffer))
     with harness.RunningServer(server, arguments.build, server_core, more) as running:
         command = [
             str(arguments.build / "bench" / point.load[0]), *point.load[1:],
