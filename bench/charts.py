@@ -99,6 +99,7 @@ def operations(results):
             axes.text(bar.get_width() * 1.06, bar.get_y() + bar.get_height() / 2, text, va="center",
                       fontsize=8)
     axes.set_xscale("log")
+    axes.set_xlim(left=1)
     axes.set_yticks(range(len(names)), names)
     axes.set_title("Nanoseconds an operation: rondo, and the best of tokio, Go and Asio")
     save(figure, "operations")
