@@ -6,6 +6,7 @@
     bench/run.py --build build micro           ns per operation, bytes and allocations
     bench/run.py --build build sync_go         some of the same in Go, where that is installed
     bench/run.py --build build cross_reactor   what reaching another reactor costs
+    bench/run.py --build build asio_await      awaiting Asio from a task beside Asio alone
     bench/run.py --build build fib_demo        short requests beside long ones, on several servers
 
 Every round runs each server once, in an order that turns round from one round to the next, on a
@@ -82,7 +83,7 @@ POINTS = {
 }
 
 # Programs that print lines of "name  value unit", and whether each is kept on one core.
-MEASURING = {"micro": True, "sync_go": False, "cross_reactor": False}
+MEASURING = {"micro": True, "sync_go": False, "cross_reactor": False, "asio_await": False}
 
 
 class Failure(Exception):
