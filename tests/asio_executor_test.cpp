@@ -60,6 +60,10 @@ asio::awaitable<void> wait_and_throw() {
     throw std::runtime_error("from a coroutine of Asio");
 }
 
+asio::awaitable<void> wait_for(asio::steady_timer& timer, counted) {
+    co_await timer.async_wait(asio::use_awaitable);
+}
+
 asio::awaitable<void> wait_on(asio::any_io_executor where, counted) {
     asio::steady_timer timer{where, 1h};
     co_await timer.async_wait(asio::use_awaitable);
@@ -288,21 +292,20 @@ TEST_CASE("an io_context destroyed first drops the coroutine that waits on it") 
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
             std::atomic<int> coroutines{0};
+            const asio_executor executor{this_scheduler()};
+            auto background = std::make_unique<asio_context>();
+            std::optional<asio::steady_timer> timer{std::in_place, background->get_executor(), 1h};
             task_group group;
-            {
-                asio_executor executor{this_scheduler()};
-                auto background = std::make_unique<asio_context>();
-                auto waiter = group.spawn(ending_of(asio::co_spawn(
-                    executor, wait_on(background->get_executor(), counted{coroutines}), use_task)));
-                co_await settle();
-                co_await asio::post(background->get_executor(), use_task);
-                CHECK(!waiter.done());
-                // The coroutine's frame holds the timer, which goes before its context.
-                asio::io_context& context = background->context();
-                context.stop();
-                background.reset();
-                CHECK(co_await waiter == "dropped");
-            }
+            auto waiter = group.spawn(ending_of(
+                asio::co_spawn(executor, wait_for(*timer, counted{coroutines}), use_task)));
+            co_await until([&] { return coroutines == 1; });
+            co_await settle();
+            background->context().stop();
+            timer.reset();
+            co_await settle();
+            CHECK(!waiter.done());
+            background.reset();
+            CHECK(co_await waiter == "dropped");
             CHECK(coroutines == 0);
             co_await group.join();
         });

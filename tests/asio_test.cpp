@@ -439,20 +439,21 @@ TEST_CASE("an io_context destroyed first drops what is awaited on it") {
         run([]() -> task<> {
             task_group group;
             auto background = std::make_unique<asio_context>();
-            auto timer = std::make_unique<asio::steady_timer>(background->get_executor(), 1h);
+            std::optional<asio::steady_timer> timer{std::in_place, background->get_executor(), 1h};
             auto waiting = group.spawn(ending_of(timer->async_wait(use_task)));
+            co_await settle();
             co_await asio::post(background->get_executor(), use_task);
             background->context().stop();
-            // This one is not even started: nobody runs the context any more.
-            asio::steady_timer other{background->get_executor(), 1h};
-            auto queued = group.spawn(ending_of(other.async_wait(use_task)));
+            // Nobody runs the context any more: this one is not even started.
+            auto queued = group.spawn(ending_of(asio::post(background->get_executor(), use_task)));
+            co_await settle();
+            timer.reset();  // as Asio asks for
             co_await settle();
             CHECK(!waiting.done());
             CHECK(!queued.done());
             background.reset();
             CHECK(co_await waiting == "dropped");
             CHECK(co_await queued == "dropped");
-            timer.reset();
             co_await group.join();
         });
     });
