@@ -17,6 +17,7 @@
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 #include <asio/dispatch.hpp>
+#include <asio/experimental/parallel_group.hpp>
 #include <asio/io_context.hpp>
 #include <asio/post.hpp>
 #include <asio/prefer.hpp>
@@ -229,6 +230,50 @@ TEST_CASE("cancelling a task reaches the coroutine of Asio that it awaits") {
                 co_await group.join();
             }
             co_await until([&] { return coroutines == 0; });
+        });
+    });
+}
+
+TEST_CASE("a task awaits coroutines of Asio on their own thread, some of them cancelled") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            asio_context background;
+            std::atomic<int> coroutines{0};
+            for (int i = 0; i < 100; ++i) {
+                CHECK(co_await asio::co_spawn(background.get_executor(), wait_and_give(i),
+                                              use_task) == i);
+                const auto limit = std::chrono::microseconds(10 * i);
+                const auto outcome = co_await as_result(with_timeout(
+                    limit, asio::co_spawn(background.get_executor(),
+                                          wait_on(background.get_executor(), counted{coroutines}),
+                                          use_task)));
+                CHECK(outcome.error() == std::errc::timed_out);
+            }
+            CHECK(co_await ending_of(asio::co_spawn(background.get_executor(), wait_and_throw(),
+                                                    use_task)) == "from a coroutine of Asio");
+            co_await until([&] { return coroutines == 0; });
+        });
+    });
+}
+
+TEST_CASE("a parallel group of Asio is awaited as one operation") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            asio_context background;
+            const auto executor = background.get_executor();
+            asio::steady_timer soon{executor, 1ms};
+            asio::steady_timer late{executor, 1h};
+            for (int i = 0; i < 20; ++i) {
+                soon.expires_after(1us);
+                auto started = asio::experimental::make_parallel_group(
+                    [&](auto token) { return soon.async_wait(token); },
+                    [&](auto token) { return late.async_wait(token); });
+                const auto [order, first, second] = co_await std::move(started).async_wait(
+                    asio::experimental::wait_for_one(), use_task(executor));
+                CHECK(order[0] == 0);
+                CHECK(!first);
+                CHECK(second == asio::error::operation_aborted);
+            }
         });
     });
 }

@@ -15,7 +15,6 @@
 
 #include <doctest/doctest.h>
 #include <asio/buffer.hpp>
-#include <asio/experimental/as_tuple.hpp>
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
 #include <asio/post.hpp>
@@ -42,6 +41,15 @@
 #include "asio_support.hpp"
 #include "many_reactors.hpp"
 #include "support.hpp"
+
+// Asio 1.22, which Debian 12 has, keeps it elsewhere.
+#if __has_include(<asio/as_tuple.hpp>)
+#include <asio/as_tuple.hpp>
+using asio::as_tuple;
+#else
+#include <asio/experimental/as_tuple.hpp>
+using asio::experimental::as_tuple;
+#endif
 
 namespace rondo::test {
 
@@ -95,6 +103,18 @@ TEST_CASE("a task awaits a timer of Asio and resumes on its own scheduler") {
             co_await timer.async_wait(use_task);
             CHECK(std::this_thread::get_id() == thread);
             CHECK(timer.expiry() <= std::chrono::steady_clock::now());
+        });
+    });
+}
+
+TEST_CASE("a timer that is made for one await lives as long as that") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            asio_context background;
+            co_await asio::steady_timer{background.get_executor(), 1ms}.async_wait(use_task);
+            const auto waited = co_await as_result(with_timeout(
+                1ms, asio::steady_timer{background.get_executor(), 1h}.async_wait(use_task)));
+            CHECK(waited.error() == std::errc::timed_out);
         });
     });
 }
@@ -392,7 +412,7 @@ TEST_CASE("an adapted token is told its executor, and gives the code as a value"
         run([]() -> task<> {
             asio_context background;
             asio::steady_timer timer{background.get_executor(), 1ms};
-            const auto token = asio::experimental::as_tuple(use_task(timer.get_executor()));
+            const auto token = as_tuple(use_task(timer.get_executor()));
             auto [code] = co_await timer.async_wait(token);
             CHECK(!code);
             timer.expires_after(1h);

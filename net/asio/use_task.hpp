@@ -53,7 +53,8 @@ namespace rondo {
 /// Cancellation: asks the operation to end through its cancellation slot, on its executor, and waits
 /// until the handler has run. A result that came first is given; asio::error::operation_aborted
 /// becomes operation_cancelled. Without a cancellation of ours that code is an error as any other.
-/// An operation that does not listen to its slot (a resolver's does not) is waited for.
+/// An operation that does not listen to its slot (a resolver's does not) is waited for; on an
+/// io_context that nobody runs, until somebody does or destroys it.
 /// Its executor: the I/O object's, which the operation names. Handlers of one operation must not run
 /// on several threads at once, nor may its cancellation: on an io_context that several threads run,
 /// give the I/O object a strand, as Asio asks for anyway. An operation that names no executor is
