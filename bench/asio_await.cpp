@@ -45,7 +45,8 @@ void report(const char* what, measurements values) {
     std::printf("%-58s  %8.2f us\n", what, values[rounds / 2]);
 }
 
-// --- Asio alone -----------------------------------------------------------------------------------
+// --- Asio alone
+// -----------------------------------------------------------------------------------
 
 asio::awaitable<void> await_timers(measurements& into) {
     asio::steady_timer timer{co_await asio::this_coro::executor};
@@ -84,7 +85,8 @@ void measure_asio() {
     report("to another thread and back, Asio alone", values);
 }
 
-// --- from tasks -----------------------------------------------------------------------------------
+// --- from tasks
+// -----------------------------------------------------------------------------------
 
 template <class Executor>
 rondo::task<> await_timers_on(Executor executor, const char* what) {

@@ -2,9 +2,9 @@
 // A scheduler as an executor of Asio: handlers run between the tasks of that scheduler.
 //
 //     rondo::asio_executor here{rondo::this_scheduler()};
-//     asio::post(here, [] { std::puts("in a moment, on this scheduler"); });       // from any thread
+//     asio::post(here, [] { std::puts("soon, on this scheduler"); });       // from any thread
 //     int n = co_await asio::co_spawn(here, coroutine(), rondo::use_task);
-//     asio::steady_timer timer{here, 1s};        // waits on a thread of Asio's, calls back on this one
+//     asio::steady_timer timer{here, 1s};      // waits on a thread of Asio's, calls back here
 
 #include <rondo/runtime/detail/promise_base.hpp>
 #include <rondo/runtime/detail/scheduler_extension.hpp>
@@ -83,8 +83,7 @@ private:
 template <class F>
 class asio_call final : public posted_call {
 public:
-    template <class From>
-    explicit asio_call(From&& f) : f_(std::forward<From>(f)) {}
+    explicit asio_call(F f) : f_(std::move(f)) {}
     void call() override { std::invoke(f_); }
 
     static void* operator new(std::size_t size) { return promise_base::operator new(size); }
@@ -98,12 +97,13 @@ private:
 
 }  // namespace detail
 
-/// Runs functions on one scheduler's thread, outside of any task; they must not block. Models Asio's
+/// Runs functions on one scheduler's thread, between tasks; they must not block. Models Asio's
 /// executor concept, and converts to asio::any_io_executor.
 ///
 /// blocking.possibly (as it begins): runs at once, before execute() returns, what is submitted on
-/// the scheduler's own thread, and queues everything else. blocking.never: always queues; first in,
-/// first out for each submitting thread. relationship.fork and .continuation: the same.
+/// the scheduler's own thread, in the middle of a task if one submits it, and queues everything
+/// else. blocking.never: always queues; first in, first out for each submitting thread.
+/// relationship.fork and .continuation: the same.
 /// outstanding_work.tracked: can be asked for and is remembered, but keeps nothing going: a runtime
 /// ends when its main task has, as always. Who wants a coroutine's end awaits it:
 /// `co_await asio::co_spawn(executor, coroutine(), use_task)`.
@@ -123,13 +123,17 @@ public:
     asio_executor(const asio_executor& other) noexcept : home_(other.home_), bits_(other.bits_) {
         home_->add_reference();
     }
-    asio_executor& operator=(const asio_executor& other) noexcept {
-        other.home_->add_reference();
-        std::exchange(home_, other.home_)->release();
-        bits_ = other.bits_;
+    /// What was moved from may be destroyed, and assigned to.
+    asio_executor(asio_executor&& other) noexcept
+        : home_(std::exchange(other.home_, nullptr)), bits_(other.bits_) {}
+    asio_executor& operator=(asio_executor other) noexcept {
+        std::swap(home_, other.home_);
+        std::swap(bits_, other.bits_);
         return *this;
     }
-    ~asio_executor() { home_->release(); }
+    ~asio_executor() {
+        if (home_ != nullptr) home_->release();
+    }
 
     friend bool operator==(const asio_executor&, const asio_executor&) noexcept = default;
 
@@ -148,7 +152,8 @@ public:
             }
             return;
         }
-        auto call = std::make_unique<detail::asio_call<std::decay_t<F>>>(std::forward<F>(f));
+        using call_type = detail::asio_call<std::decay_t<F>>;
+        auto call = std::make_unique<call_type>(std::decay_t<F>(std::forward<F>(f)));
         if (home_->post(*call)) call.release();
     }
 

@@ -158,14 +158,14 @@ private:
 
 }  // namespace detail
 
-/// A tcp_stream with the face of Asio's AsyncReadStream and AsyncWriteStream, and lowest_layer() for
-/// asio::ssl::stream. It owns the connection, and closes it when destroyed.
-/// Its operations are tasks of `group`, which so waits for all of them, and for their handlers where
-/// those run on the scheduler, as they do if nothing else is bound to them. A group that is cancelled
-/// ends them with asio::error::operation_aborted; an error of an operation goes to its handler, never
-/// to the group. One read and one write may be pending at a time.
-/// A handler's cancellation slot cancels its operation: bytes that were moved are reported. It is to
-/// be used on the scheduler's thread.
+/// A tcp_stream with the face of Asio's AsyncReadStream and AsyncWriteStream, and lowest_layer()
+/// for asio::ssl::stream. It owns the connection, and closes it when destroyed.
+/// Its operations are tasks of `group`, which so waits for all of them, and for their handlers
+/// where those run on the scheduler, as they do if nothing else is bound to them. A group that is
+/// cancelled ends them with asio::error::operation_aborted; an error of an operation goes to its
+/// handler, never to the group. One read and one write may be pending at a time.
+/// A handler's cancellation slot cancels its operation: bytes that were moved are reported. It is
+/// to be used on the scheduler's thread.
 /// asio::ssl::stream makes timers with the executor, so that Asio starts its own thread there; see
 /// asio_executor. A TLS stream whose read or write was cancelled half-way is of no use any more.
 /// Thread safety: the scheduler that it was made on. Operations may be started on any thread, if no
@@ -206,8 +206,8 @@ public:
             detail::asio_stream_initiation<std::byte>{state_}, token, buffers);
     }
 
-    /// Completes with void(std::error_code, std::size_t) when the kernel has taken at least one byte
-    /// of the first buffer that is not empty.
+    /// Completes with void(std::error_code, std::size_t) when the kernel has taken at least one
+    /// byte of the first buffer that is not empty.
     template <class Buffers, class Token>
     auto async_write_some(const Buffers& buffers, Token&& token) {
         return asio::async_initiate<Token, void(std::error_code, std::size_t)>(

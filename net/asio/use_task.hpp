@@ -3,12 +3,13 @@
 //
 //     co_await timer.async_wait(rondo::use_task);
 //     std::size_t n = co_await asio::async_read(socket, buffer, rondo::use_task);
-//     auto [command, body] = co_await library.async_receive(rondo::use_task);     // several results
+//     auto [command, body] = co_await library.async_receive(rondo::use_task);    // several results
 //     auto sent = co_await as_result(asio::async_write(socket, buffer, rondo::use_task));
 //
-// The operation is started on the executor of its own I/O object and the handler runs there too; the
-// task resumes on its own scheduler. So nothing but Asio's own threads touches a socket while an
-// operation of it is under way, and two tasks may use one socket as two of Asio's coroutines may.
+// The operation is started on the executor of its own I/O object and the handler runs there too;
+// the task resumes on its own scheduler. So nothing but Asio's own threads touches a socket while
+// an operation of it is under way, and two tasks may use one socket as two of Asio's coroutines
+// may.
 
 #include <rondo/runtime/as_result.hpp>
 #include <rondo/runtime/detail/wakeable.hpp>
@@ -50,16 +51,17 @@ namespace rondo {
 /// do not relate to std::errc.
 /// An operation that is dropped without a result, as when its io_context is destroyed, is a
 /// std::system_error with std::future_errc::broken_promise.
-/// Cancellation: asks the operation to end through its cancellation slot, on its executor, and waits
-/// until the handler has run. A result that came first is given; asio::error::operation_aborted
-/// becomes operation_cancelled. Without a cancellation of ours that code is an error as any other.
+/// Cancellation: asks the operation to end through its cancellation slot, on its executor, and
+/// waits until the handler has run. A result that came first is given;
+/// asio::error::operation_aborted becomes operation_cancelled. Without a cancellation of ours that
+/// code is an error as any other.
 /// An operation that does not listen to its slot (a resolver's does not) is waited for; on an
 /// io_context that nobody runs, until somebody does or destroys it.
-/// Its executor: the I/O object's, which the operation names. Handlers of one operation must not run
-/// on several threads at once, nor may its cancellation: on an io_context that several threads run,
-/// give the I/O object a strand, as Asio asks for anyway. An operation that names no executor is
-/// started and cancelled by the awaiting task's thread. Adapters around the token hide the name in
-/// older versions of Asio: say it there, as_tuple(use_task(socket.get_executor())).
+/// Its executor: the I/O object's, which the operation names. Handlers of one operation must not
+/// run on several threads at once, nor may its cancellation: on an io_context that several threads
+/// run, give the I/O object a strand, as Asio asks for anyway. An operation that names no executor
+/// is started and cancelled by the awaiting task's thread. Adapters around the token hide the name
+/// in older versions of Asio: say it there, as_tuple(use_task(socket.get_executor())).
 /// Thread safety: any task on any scheduler. The I/O object is touched on its executor only, by the
 /// operation; what else the program does with it, such as timer.cancel(), is to be done there, too.
 template <class Executor = void>
@@ -71,8 +73,8 @@ template <>
 struct use_task_t<void> {
     /// The same token, for operations that are started and cancelled on `executor`.
     template <class Executor>
-    constexpr use_task_t<Executor> operator()(Executor executor) const {
-        return {std::move(executor)};
+    constexpr use_task_t<Executor> operator()(const Executor& executor) const {
+        return {executor};
     }
 };
 
@@ -105,8 +107,8 @@ protected:
         ::new (static_cast<void*>(&signal_)) asio::cancellation_signal;
     }
 
-    /// Who is still to be waited for: the handler, the call that starts the operation, the call that
-    /// cancels it. The last one to be done wakes the task, and may touch nothing afterwards.
+    /// Who is still to be waited for: the handler, the call that starts the operation, the call
+    /// that cancels it. The last one to be done wakes the task, and may touch nothing afterwards.
     bool add_part() noexcept {
         unsigned parts = parts_.load();
         do {
