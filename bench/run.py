@@ -7,6 +7,7 @@
     bench/run.py --build build instructions    instructions an operation, under callgrind
     bench/run.py --build build micro           ns an operation, bytes and allocations
     bench/run.py --build build cross_reactor   what reaching another reactor costs
+    bench/run.py --build build asio_await      awaiting Asio from a task beside Asio alone
     bench/run.py --build build connections     what idle connections cost
     bench/run.py --build build fib_demo        short requests beside long ones; prints only
     bench/run.py --build build charts          draws them again from the numbers kept

@@ -5,6 +5,7 @@
 #include <rondo/runtime/detail/promise_base.hpp>
 #include <rondo/runtime/detail/reactor.hpp>
 #include <rondo/runtime/detail/runtime_threads.hpp>
+#include <rondo/runtime/detail/scheduler_extension.hpp>
 #include <rondo/runtime/errors.hpp>
 
 #include <algorithm>
@@ -44,10 +45,12 @@ posted_call::posted_call() noexcept {
         try {
             self->call();
         } catch (...) {
-            this_scheduler().threads_.fail(std::current_exception());
+            failed();
         }
     };
 }
+
+void posted_call::failed() noexcept { this_scheduler().threads_.fail(std::current_exception()); }
 
 submission_ticket::submission_ticket(scheduler& target) : threads_(&target.threads_) {
     if (!threads_->hold()) throw std::system_error(runtime_errc::scheduler_stopped, "submit");
@@ -80,11 +83,13 @@ scheduler::scheduler(const runtime_options& options, detail::runtime_threads& th
 }
 
 scheduler::~scheduler() {
+    detail::scheduler_extension::drop_all(core_);
     tasks_.joined_ = true;
     tasks_.error_ = nullptr;
 }
 
 void scheduler::leave() noexcept {
+    detail::scheduler_extension::leave(core_);
     while (calls_ != nullptr) calls_->cancel_call();
     reactor_.reset();
     detail::current_core = nullptr;

@@ -49,6 +49,9 @@ public:
     virtual ~posted_call() = default;
     virtual void call() = 0;
 
+    /// The exception that is being handled stops this scheduler's runtime.
+    static void failed() noexcept;
+
 protected:
     posted_call() noexcept;
 };

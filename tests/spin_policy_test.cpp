@@ -63,8 +63,7 @@ TEST_CASE("however much was found, a quiet server stops looking") {
 
 TEST_CASE("a reactor that spins does all that one that sleeps does") {
     on_each_reactor_kind([](auto run) {
-        runtime two{{.reactors = 2, .reactor = run.kind(), .spin = 1s}};
-        const auto begin = std::chrono::steady_clock::now();
+        runtime two{{.reactors = 2, .reactor = run.kind(), .spin = 1h}};
         two.run([&]() -> task<> {
             scheduler& home = this_scheduler();
             scheduler& other = &home == &two.scheduler(0) ? two.scheduler(1) : two.scheduler(0);
@@ -82,8 +81,7 @@ TEST_CASE("a reactor that spins does all that one that sleeps does") {
             }
             co_await group.join();
         });
-        // Neither a timer nor a message waited for the end of a look.
-        CHECK(std::chrono::steady_clock::now() - begin < 900ms);
+        // Neither a timer nor a message, the one to halt included, waited for the end of a look.
     });
 }
 

@@ -63,7 +63,9 @@ else
     echo "io_uring is denied here: its cases are left out"
 fi
 
-for file in round_robin classic select_scheduler fib_server echo_server chat_server; do
+files=(round_robin classic select_scheduler fib_server echo_server chat_server)
+[[ ! -x $examples/asio_interop ]] || files+=(asio_interop)  # it needs Asio and OpenSSL
+for file in "${files[@]}"; do
     for function in $(grep -oE '^(once|each_reactor)__\w+' "$here/$file.sh"); do
         if [[ $function == once__* ]]; then
             run_case "$file" "$function"
