@@ -1,6 +1,7 @@
 #pragma once
 // Everything of rondo.
 
+#include <rondo/io/buffer.hpp>
 #include <rondo/io/buffered_reader.hpp>
 #include <rondo/io/stream.hpp>
 #include <rondo/net/endpoint.hpp>

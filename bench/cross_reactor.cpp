@@ -213,8 +213,12 @@ double message_ring_trip(bool pinned) {
 
 // --- rondo ---------------------------------------------------------------------------------------
 
-rondo::runtime_options two_reactors(reactor_kind kind, bool pinned) {
-    return {.reactors = 2, .reactor = kind, .pin_threads = pinned};
+constexpr std::chrono::microseconds no_spin{0};
+constexpr std::chrono::microseconds long_spin{200};
+
+rondo::runtime_options two_reactors(reactor_kind kind, bool pinned,
+                                    std::chrono::microseconds spin) {
+    return {.reactors = 2, .reactor = kind, .pin_threads = pinned, .spin = spin};
 }
 
 task<> hop(rondo::scheduler& other, unsigned times) {
@@ -232,8 +236,8 @@ task<double> time_hops(rondo::scheduler& other) {
     co_return microseconds_per_trip(begin);
 }
 
-double resume_on_trip(reactor_kind kind, bool pinned) {
-    rondo::runtime both{two_reactors(kind, pinned)};
+double resume_on_trip(reactor_kind kind, bool pinned, std::chrono::microseconds spin = no_spin) {
+    rondo::runtime both{two_reactors(kind, pinned, spin)};
     return both.run(time_hops(both.scheduler(1)));
 }
 
@@ -269,9 +273,9 @@ private:
     std::promise<double> result_;
 };
 
-double post_trip(reactor_kind kind, bool pinned) {
+double post_trip(reactor_kind kind, bool pinned, std::chrono::microseconds spin = no_spin) {
     posted_trips back_and_forth;
-    rondo::runtime both{two_reactors(kind, pinned)};
+    rondo::runtime both{two_reactors(kind, pinned, spin)};
     return back_and_forth.run(both);
 }
 
@@ -333,6 +337,11 @@ std::vector<measurement> all_measurements() {
             all.push_back(
                 {"round trip, resume_on" + on, "us", [=] { return resume_on_trip(kind, pinned); }});
             all.push_back({"round trip, post" + on, "us", [=] { return post_trip(kind, pinned); }});
+            if (!pinned) continue;
+            all.push_back({"round trip, resume_on" + on + ", spinning", "us",
+                           [=] { return resume_on_trip(kind, pinned, long_spin); }});
+            all.push_back({"round trip, post" + on + ", spinning", "us",
+                           [=] { return post_trip(kind, pinned, long_spin); }});
         }
     }
     for (const bool busy : {false, true}) {

@@ -416,9 +416,10 @@ int main() {
     measure("await a task that returns at once", await_at_once, 5'000'000);
     measure("yield between two tasks", yield_in_turn, 5'000'000);
     measure("await such a task with a timeout", await_with_timeout, 1'000'000);
-    measure("lock and unlock a free mutex", lock_free_mutex, 5'000'000);
+    // A process with one thread so far: plain loads and stores will do.
+    measure("lock and unlock a free mutex, process of 1 thread", lock_free_mutex, 5'000'000);
     measure("hand a mutex over to a waiting task, and yield", hand_mutex_over, 1'000'000);
-    measure("acquire and release a free semaphore", acquire_free_semaphore, 5'000'000);
+    measure("acquire and release a semaphore, 1 thread", acquire_free_semaphore, 5'000'000);
     measure("set, wait for and clear an event", set_wait_clear_event, 5'000'000);
     measure("put into a queue and get", put_and_get, 1'000'000);
     measure("channel round trip, one scheduler", ping_pong, 1'000'000);
@@ -426,6 +427,10 @@ int main() {
     measure_timer("arm and cancel a timer among a million", 1'000'000);
     measure_allocations("allocations per echo request, io_uring", rondo::reactor_kind::io_uring);
     measure_allocations("allocations per echo request, epoll", rondo::reactor_kind::epoll);
+    // From here on there is a second thread, or has been one: atomic operations.
+    measure("lock and unlock a free mutex, 2 threads", lock_free_mutex, 5'000'000, 2);
+    measure("acquire and release a free semaphore, 2 threads", acquire_free_semaphore, 5'000'000,
+            2);
     use_all_cores();  // whoever started this may have pinned it
     measure("channel round trip, two schedulers", ping_pong, 20'000, 2);
 }

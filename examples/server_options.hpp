@@ -13,6 +13,7 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +29,7 @@ struct server_options {
     std::uint16_t port = 5566;
     unsigned reactors = 1;
     rondo::reactor_kind reactor = rondo::reactor_kind::automatic;
+    unsigned spin = 0;
 
     /// Makes the command line fill these in; both must live until it is parsed.
     void add_to(CLI::App& cli) {
@@ -51,6 +53,9 @@ struct server_options {
                "automatic, io_uring or epoll")
             ->type_name("KIND")
             ->default_str("automatic");
+        cli.add_option("--spin", spin, "microseconds to look for work before sleeping")
+            ->check(CLI::Range(0u, 1'000'000u))
+            ->capture_default_str();
     }
 };
 
@@ -84,8 +89,8 @@ rondo::task<> serve_until_signal(const server_options& options, Handler handler,
 /// What main() returns: 0 after a signal or --help, 2 after a mistake in the arguments, 1 when it
 /// could not start. Mistakes and errors are one line each on standard error.
 template <class Handler>
-int run_server(CLI::App& cli, int argc, char** argv, const server_options& options,
-               Handler handler, rondo::accept_mode mode = rondo::accept_mode::balanced) {
+int run_server(CLI::App& cli, int argc, char** argv, const server_options& options, Handler handler,
+               rondo::accept_mode mode = rondo::accept_mode::balanced) {
     const auto complain = [&](std::string_view what, int status) {
         std::string line{what};
         std::replace(line.begin(), line.end(), '\n', ' ');  // an argument may contain some
@@ -95,7 +100,9 @@ int run_server(CLI::App& cli, int argc, char** argv, const server_options& optio
     try {
         cli.parse(argc, argv);
         rondo::run(serve_until_signal(options, std::move(handler), mode),
-                   {.reactors = options.reactors, .reactor = options.reactor});
+                   {.reactors = options.reactors,
+                    .reactor = options.reactor,
+                    .spin = std::chrono::microseconds(options.spin)});
         return 0;
     } catch (const CLI::Success& help) {
         return cli.exit(help);

@@ -6,6 +6,7 @@
 //     std::size_t n = co_await peer.read_some(buffer);     // 0: the peer has finished
 //     co_await peer.write_all(std::span(buffer).first(n));
 
+#include <rondo/io/buffer.hpp>
 #include <rondo/io/stream.hpp>
 #include <rondo/net/detail/socket_operations.hpp>
 #include <rondo/net/endpoint.hpp>
@@ -94,6 +95,13 @@ public:
         return {*this, socket_.get(), space};
     }
 
+    /// Completes when at least one byte has come, with a buffer of the reactor's that holds up to 16
+    /// KiB of what has; an empty one means that the peer has finished. While it waits the connection
+    /// has no buffer, so this is the way to read for servers with many connections that are mostly
+    /// idle.
+    /// Cancellation: either nothing was read, or the bytes are reported: none is lost.
+    detail::receive_operation receive() noexcept { return {*this, socket_.get()}; }
+
     /// Completes when `space` is full. An earlier end is stream_errc::unexpected_end.
     /// Cancellation: some bytes may have been read; the stream cannot be read on sensibly.
     detail::recv_exactly_operation read_exactly(std::span<std::byte> space) noexcept {
@@ -150,6 +158,18 @@ public:
     /// Whether small writes are sent at once (true, the default) or gathered by Nagle's algorithm.
     void set_nodelay(bool on);
 
+    /// Lets write_all of one buffer of 32 KiB or more hand its memory to the network card instead of
+    /// copying it, where the reactor is io_uring on Linux 6.3 or later and the card can do it; a
+    /// stream for which it turns out to copy all the same goes back to plain sends. Such a write
+    /// completes when the peer has acknowledged the bytes, not when they are on their way: for bulk
+    /// data in large pieces, not for short answers. For the same reason cancelling one, or closing
+    /// the stream meanwhile, breaks the connection off with a reset: nothing else makes the kernel
+    /// give the memory back at once. Off to begin with.
+    void set_zero_copy(bool on) noexcept { zero_copy_ = on; }
+
+    /// Whether zero copy is on and has not turned out to be of no use.
+    bool zero_copy() const noexcept { return zero_copy_; }
+
     endpoint local_endpoint() const;
     endpoint remote_endpoint() const noexcept { return remote_; }
 
@@ -157,6 +177,7 @@ public:
 
 private:
     friend void detail::settle_here(const tcp_stream&) noexcept;
+    friend class detail::send_all_operation;
 
     static std::span<const std::byte> bytes_of(std::string_view text) noexcept {
         return std::as_bytes(std::span(text));
@@ -167,6 +188,7 @@ private:
 
     detail::socket_handle socket_;
     endpoint remote_;
+    mutable bool zero_copy_ = false;
 };
 
 struct listen_options {

@@ -89,7 +89,7 @@ void runtime_threads::end() noexcept {
 
 void runtime_threads::make_scheduler(std::size_t index) {
     if (options_.pin_threads) run_on_cores({&cores_[index % cores_.size()], 1});
-    schedulers_[index].reset(new scheduler(options_.reactor, *this, index));
+    schedulers_[index].reset(new scheduler(options_, *this, index));
 }
 
 void runtime_threads::thread_main(std::size_t index, std::exception_ptr& error,
@@ -172,10 +172,16 @@ bool runtime_threads::is_deadlocked() {
         threads += pool->size();
     }
     if (threads_of_process() != threads) return false;
-    return std::ranges::all_of(schedulers_, [](const auto& each) {
-        return each->without_hope_.load() && each->core_.messages.empty() &&
-               each->core_.posting.load() == 0;
-    });
+    // They are looked at one after the other: one that has been may since have been woken by one
+    // that was still to come, which then went to sleep. So all are looked at twice, and those that
+    // sleep in one go from the first look to the second all slept at the moment between the two.
+    std::vector<unsigned> sleeps;
+    for (const auto& each : schedulers_) sleeps.push_back(each->sleeps_without_hope_.load());
+    return std::ranges::all_of(sleeps, [](unsigned count) { return count % 2 == 1; }) &&
+           std::ranges::equal(schedulers_, sleeps, [](const auto& each, unsigned count) {
+               return each->core_.messages.empty() && each->core_.posting.load() == 0 &&
+                      each->sleeps_without_hope_.load() == count;
+           });
 }
 
 thread_pool& runtime_threads::pool() {

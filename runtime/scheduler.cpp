@@ -62,13 +62,15 @@ submission_ticket::~submission_ticket() {
 
 }  // namespace detail
 
-scheduler::scheduler(reactor_kind kind, detail::runtime_threads& threads, std::size_t index)
+scheduler::scheduler(const runtime_options& options, detail::runtime_threads& threads,
+                     std::size_t index)
     : threads_(threads),
       index_(index),
       core_(detail::now_ns()),
-      reactor_(detail::make_reactor(kind)),
+      reactor_(detail::make_reactor(options.reactor)),
       kind_(reactor_->kind()),
-      tasks_(core_.root, std::source_location::current()) {
+      tasks_(core_.root, std::source_location::current()),
+      spin_policy_(std::chrono::nanoseconds(options.spin).count()) {
     core_.io = reactor_.get();
     core_.reactor_id = reactor_->id();
     core_.owner = this;
@@ -149,7 +151,7 @@ void scheduler::run_until(Condition done) noexcept {
             continue;
         }
         if (done()) return;
-        sleep();
+        if (!spin_policy_.worthwhile() || !spin()) sleep();
     }
 }
 
@@ -193,7 +195,31 @@ void scheduler::take_messages() noexcept {
     }
 }
 
+// Looks for work for a while; true: there is some.
+bool scheduler::spin() noexcept {
+    const std::int64_t due = core_.timers.next_deadline();
+    const std::int64_t until = detail::now_ns() + spin_policy_.patience();
+    for (;;) {
+        reactor_->wait(detail::reactor::no_wait);
+        const std::int64_t now = detail::now_ns();
+        if (!core_.ready.empty() || !core_.messages.empty() || now >= due) {
+            spin_policy_.found_something();
+            return true;
+        }
+        if (now >= until) break;
+    }
+    spin_policy_.found_nothing();
+    return false;
+}
+
 void scheduler::sleep() noexcept {
+    if (!spin_policy_.enabled()) return go_to_sleep();
+    const std::int64_t began = detail::now_ns();
+    go_to_sleep();
+    spin_policy_.slept(detail::now_ns() - began);
+}
+
+void scheduler::go_to_sleep() noexcept {
     const bool may_sleep = core_.messages.announce_sleep();
     const std::int64_t deadline = core_.timers.next_deadline();
     const bool nothing_due = deadline == detail::timer_wheel::never && core_.operations == 0;
@@ -210,7 +236,7 @@ void scheduler::sleep() noexcept {
 void scheduler::sleep_without_hope() noexcept {
     constexpr std::int64_t first_look = 20'000'000;
     constexpr std::int64_t most_patience = 10'000'000'000;
-    without_hope_.store(true);
+    ++sleeps_without_hope_;
     for (std::int64_t patience = first_look;; patience = std::min(2 * patience, most_patience)) {
         const std::int64_t until = detail::now_ns() + patience;
         do {
@@ -220,7 +246,7 @@ void scheduler::sleep_without_hope() noexcept {
         threads_.look_for_deadlock();
         if (!core_.ready.empty()) break;  // it has cancelled them
     }
-    without_hope_.store(false);
+    ++sleeps_without_hope_;
 }
 
 }  // namespace rondo

@@ -10,7 +10,9 @@
 // its threads.
 
 #include <rondo/runtime/detail/core.hpp>
+#include <rondo/runtime/detail/spin_policy.hpp>
 #include <rondo/runtime/reactor_kind.hpp>
+#include <rondo/runtime/runtime_options.hpp>
 #include <rondo/runtime/task.hpp>
 #include <rondo/runtime/task_group.hpp>
 
@@ -170,7 +172,7 @@ private:
     friend detail::scheduler_core& detail::core_of(scheduler&) noexcept;
     friend void dump_tasks(std::FILE*, std::source_location);
 
-    scheduler(reactor_kind kind, detail::runtime_threads& threads, std::size_t index);
+    scheduler(const runtime_options& options, detail::runtime_threads& threads, std::size_t index);
 
     template <class F>
     static auto call(F f) -> std::invoke_result_t<F&> {
@@ -192,7 +194,9 @@ private:
     void run_ready() noexcept;
     void fire_timers() noexcept;
     void take_messages() noexcept;
+    bool spin() noexcept;
     void sleep() noexcept;
+    void go_to_sleep() noexcept;
     void sleep_without_hope() noexcept;
 
     detail::runtime_threads& threads_;
@@ -202,8 +206,11 @@ private:
     const reactor_kind kind_;
     task_group tasks_;                         // the tasks that no other task has spawned
     detail::scheduled_call* calls_ = nullptr;  // those that are still to come
+    detail::spin_policy spin_policy_;
     bool halting_ = false;
-    std::atomic<bool> without_hope_{false};  // it sleeps, and only a message can wake it
+    // Odd while it sleeps and only a message can wake it. It counts, so that who looks twice knows
+    // whether it has been awake in between.
+    std::atomic<unsigned> sleeps_without_hope_{0};
     detail::inbox_message cancel_message_;
     detail::inbox_message halt_message_;
 };

@@ -30,6 +30,8 @@ public:
     broken_barrier();
 };
 
+/// An arrival takes a lock for a few instructions, also where nobody contends: all but the last
+/// party of a round join the line, which needs it. Nothing allocates.
 /// Thread safety: tasks of any scheduler; all but waiting from any thread. What a party did before
 /// it arrived is seen by the completion function, and by all parties after it.
 class barrier {

@@ -10,20 +10,18 @@
 //     }
 
 #include <rondo/runtime/detail/misuse.hpp>
-#include <rondo/runtime/errors.hpp>
+#include <rondo/sync/detail/line_wait.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
 
 #include <atomic>
 #include <concepts>
-#include <coroutine>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <source_location>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -136,51 +134,23 @@ public:
         if (of_ != nullptr) of_->receivers_.fetch_sub(1, std::memory_order_relaxed);
     }
 
-    class receive_awaiter final : public detail::task_waiter {
+    class receive_awaiter final : public detail::line_wait<receive_awaiter> {
     public:
         explicit receive_awaiter(receiver& who) noexcept : who_(who) {}
-        bool await_ready() const noexcept { return false; }
-        template <detail::rondo_promise Promise>
-        bool await_suspend(std::coroutine_handle<Promise> waiter,
-                           std::source_location where = std::source_location::current()) noexcept {
-            was_cancelled_ = detail::current_core->current->should_stop();
-            if (was_cancelled_ || who_.has_news() || !join_line()) {
-                return !detail::keeps_turn(waiter.promise(), where, detail::memory_cost);
-            }
-            detail::block(*this, waiter.promise(), where);
-            return true;
-        }
         std::optional<received> await_resume() const {
-            if (was_cancelled_) throw operation_cancelled{};
+            this->check_cancelled();
             return who_.try_receive();
-        }
-        bool was_cancelled() const noexcept { return was_cancelled_; }
-
-        void cancel() noexcept override {
-            was_cancelled_ = leave_line();
-            if (was_cancelled_) detail::current_core->wake(*task);
         }
         void describe(std::FILE* out) const override { std::fputs("a broadcast", out); }
 
     private:
-        // False: there is something to receive.
-        bool join_line() noexcept {
-            this->prepare();
-            const std::lock_guard guard(who_.of_->lock_);
-            if (who_.has_news()) return false;
-            who_.of_->line_.push(*this);
-            return true;
-        }
-        // False: it is being woken.
-        bool leave_line() noexcept {
-            const std::lock_guard guard(who_.of_->lock_);
-            if (!this->in_line()) return false;
-            who_.of_->line_.remove(*this);
-            return true;
-        }
+        friend class detail::line_wait<receive_awaiter>;
+        friend struct detail::select_access;
+        detail::short_lock& line_lock() noexcept { return who_.of_->lock_; }
+        detail::wait_list& line() noexcept { return who_.of_->line_; }
+        bool has_news() const noexcept { return who_.has_news(); }
 
         receiver& who_;
-        bool was_cancelled_ = false;
     };
 
     /// Completes when there is an item that this receiver has not seen, and gives a copy of the

@@ -13,6 +13,7 @@
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
 
+#include <compare>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
@@ -26,33 +27,47 @@ namespace rondo {
 
 namespace detail {
 
-/// A set of addresses. It makes room when told to, and never otherwise.
-class address_set {
+/// What a borrower is known by: its address; of a task its number too, because the next task may be
+/// where one was that has ended, while the token of that one lives on.
+struct borrower_id {
+    const void* address = nullptr;
+    std::uint32_t number = 0;
+
+    friend auto operator<=>(const borrower_id&, const borrower_id&) = default;
+};
+
+/// A set of borrowers. It makes room when told to, and never otherwise.
+class borrower_set {
 public:
-    bool contains(const void* one) const noexcept {
-        return !places_.empty() && places_[find(one)] != nullptr;
+    bool contains(const borrower_id& one) const noexcept {
+        return !places_.empty() && places_[find(one)].address != nullptr;
     }
     /// Room for so many in all.
     void reserve(std::size_t count);
     /// Precondition: there is room, and it is not in the set.
-    void insert(const void* one) noexcept;
+    void insert(const borrower_id& one) noexcept;
     /// Precondition: it is in the set.
-    void erase(const void* one) noexcept;
+    void erase(const borrower_id& one) noexcept;
     std::size_t size() const noexcept { return size_; }
 
 private:
     // Where it is, or where it would go.
-    std::size_t find(const void* one) const noexcept;
-    std::size_t home_of(const void* one) const noexcept;
+    std::size_t find(const borrower_id& one) const noexcept;
+    std::size_t home_of(const borrower_id& one) const noexcept;
 
-    // A hash table with linear probing: each address is at its home or behind it, with no gap
-    // between. At most half full, and as large as a power of two.
-    std::vector<const void*> places_;
+    // A hash table with linear probing: each borrower is at its home or behind it, with no gap
+    // between; an address of null marks a free place. At most half full, and as large as a power of
+    // two.
+    std::vector<borrower_id> places_;
     std::size_t size_ = 0;
 };
 
 }  // namespace detail
 
+/// Unlike a semaphore it notes who has a token. So taking one and giving it back is a look into a
+/// hash table under a lock for a few instructions each, also where nobody waits: two atomic
+/// exchanges without a system call (none, while the process has one thread). It allocates when there
+/// are more borrowers and waiters than ever before.
 /// Thread safety: tasks of any scheduler; all that does not wait, from any thread. What was done
 /// before a token went back is seen by who gets it.
 class capacity_limiter {
@@ -87,14 +102,15 @@ public:
 
     private:
         friend class capacity_limiter;
-        token(capacity_limiter& of, borrower holder) noexcept : of_(&of), holder_(holder) {}
+        token(capacity_limiter& of, const detail::borrower_id& holder) noexcept
+            : of_(&of), holder_(holder) {}
         capacity_limiter* of_;
-        borrower holder_;
+        detail::borrower_id holder_;
     };
 
     class acquire_awaiter final : public detail::task_waiter {
     public:
-        acquire_awaiter(capacity_limiter& of, borrower holder) noexcept
+        acquire_awaiter(capacity_limiter& of, const detail::borrower_id& holder) noexcept
             : limiter_(of), holder_(holder) {}
         bool await_ready() const noexcept { return false; }
         template <detail::rondo_promise Promise>
@@ -122,7 +138,7 @@ public:
     private:
         friend class capacity_limiter;
         capacity_limiter& limiter_;
-        borrower holder_;
+        detail::borrower_id holder_;
         bool was_cancelled_ = false;
     };
 
@@ -153,8 +169,9 @@ public:
     statistics current() const noexcept;
 
 private:
-    void enlist(borrower holder);
-    void release(borrower holder) noexcept;
+    std::optional<token> try_take(const detail::borrower_id& holder);
+    void enlist(const detail::borrower_id& holder);
+    void release(const detail::borrower_id& holder) noexcept;
     bool take_or_join(acquire_awaiter& one);
     bool leave_line(acquire_awaiter& one) noexcept;
     detail::wake_list serve_line() noexcept;
@@ -162,8 +179,8 @@ private:
     mutable detail::short_lock lock_;
     std::size_t total_;
     std::size_t borrowed_ = 0;
-    detail::address_set known_;  // those who hold a token, and those who wait
-    detail::wait_list line_;     // empty, or no token is free
+    detail::borrower_set known_;  // those who hold a token, and those who wait
+    detail::wait_list line_;      // empty, or no token is free
 };
 
 }  // namespace rondo

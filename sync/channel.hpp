@@ -62,26 +62,14 @@ public:
         return receive_awaiter{exchange_, "a channel"};
     }
 
-    /// Sends if somebody waits for an item or there is room; false, and `value` is left as it was,
-    /// if not (as far as it can be, where T's move may throw). Throws closed_error once the channel
-    /// is closed.
-    bool try_send(T&& value) {
-        if constexpr (std::same_as<item_type, T>) {
-            return was_sent(exchange_.try_put(value));
-        } else {
-            auto item = detail::keep_item<item_type>(std::move(value));
-            const bool done = was_sent(exchange_.try_put(item));
-            if constexpr (std::is_move_assignable_v<T>) {
-                if (!done) value = std::move(*item);
-            }
-            return done;
-        }
-    }
+    /// Sends if somebody waits for an item or there is room; false if not. Throws closed_error once
+    /// the channel is closed. What is not sent is left as it was (as far as it can be, where T's move
+    /// may throw).
+    bool try_send(T&& value) { return exchange_.try_put_value(value); }
     bool try_send(const T& value)
         requires std::copy_constructible<T>
     {
-        auto item = detail::keep_item<item_type>(value);
-        return was_sent(exchange_.try_put(item));
+        return exchange_.try_put_copy(value);
     }
 
     /// Receives if there is an item, or somebody who waits to send one; else an empty optional,
@@ -92,8 +80,8 @@ public:
         return place.take();
     }
 
-    /// Nothing can be sent any more. Who waits to send gets closed_error and keeps the value; what
-    /// lies in the channel can still be received.
+    /// Nothing can be sent any more. Who waits to send gets closed_error, and in send_from() keeps
+    /// the value; what lies in the channel can still be received.
     void close() noexcept { exchange_.close(); }
     bool is_closed() const noexcept { return exchange_.is_closed(); }
 
@@ -102,12 +90,6 @@ public:
     std::size_t capacity() const noexcept { return exchange_.limit(); }
 
 private:
-    static bool was_sent(detail::item_outcome how) {
-        if (how == detail::item_outcome::waits) return false;
-        if (how != detail::item_outcome::done) detail::throw_outcome(how);
-        return true;
-    }
-
     exchange exchange_;
 };
 

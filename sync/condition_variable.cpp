@@ -48,7 +48,10 @@ task<> condition_variable::wait(mutex::guard& held, std::source_location where) 
             detail::misuse("a condition_variable is waited for without holding the mutex", where);
         }
     }
-    mutex& lock = *held.of_;
+    mutex& lock = *mutex::held_by(held);
+    // The wait may be a task of its own, as when_any makes them. The guard stays its owner's.
+    const detail::task_state* owner = lock.holder_.load(std::memory_order_relaxed);
+    lock.holder_.store(detail::task_identity(), std::memory_order_relaxed);
     const bool notified = co_await waiting{*this, held};
     if (!held.owns_lock()) {
         cancel_scope shield;
@@ -56,6 +59,7 @@ task<> condition_variable::wait(mutex::guard& held, std::source_location where) 
         auto again = co_await lock.lock();
         held = std::move(again);
     }
+    lock.holder_.store(owner, std::memory_order_relaxed);
     if (!notified) throw operation_cancelled{};
 }
 

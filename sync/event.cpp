@@ -7,8 +7,13 @@ namespace rondo {
 void event::set_awaited() noexcept {
     detail::wake_list woken;
     {
-        const std::lock_guard guard(lock_);
-        // Release: with the loads that find it up. The line may have emptied meanwhile.
+        std::unique_lock guard(lock_);
+        if (line_.empty()) {
+            // All who waited have left meanwhile.
+            guard.unlock();
+            return set();
+        }
+        // Release: with the loads that find it up.
         state_.store(is_up, std::memory_order_release);
         woken.take_all(line_);
     }

@@ -7,6 +7,7 @@
 //     ready.set();                              // wakes everybody
 
 #include <rondo/runtime/errors.hpp>
+#include <rondo/sync/detail/one_thread.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
 
@@ -31,17 +32,22 @@ public:
 
     /// Sets the flag and wakes all that wait, in the order they came.
     void set() noexcept {
-        std::uint32_t seen = is_down;
-        // Release: with the loads that find it up.
-        if (!state_.compare_exchange_strong(seen, is_up, std::memory_order_acq_rel) &&
-            seen == is_awaited) {
-            set_awaited();
-        }
+        std::uint32_t seen = state_.load(std::memory_order_relaxed);
+        do {
+            if (seen == is_awaited) return set_awaited();
+            // Release: with the loads that find it up, and with clear(). Also where it is up
+            // already: whoever clears it then sees what this thread has done. Nothing of the event
+            // is touched after this: who finds it up may destroy it.
+        } while (!detail::compare_exchange<std::uint32_t>(state_, seen, is_up,
+                                                          std::memory_order_release));
     }
 
+    /// Takes the flag down. What was done before the set() that it undoes is seen after it: who
+    /// clears, then looks for work, then waits, misses nothing.
     void clear() noexcept {
         std::uint32_t seen = is_up;
-        state_.compare_exchange_strong(seen, is_down, std::memory_order_acq_rel);
+        // Acquire: with the release in set().
+        detail::compare_exchange<std::uint32_t>(state_, seen, is_down, std::memory_order_acquire);
     }
 
     class wait_awaiter final : public detail::task_waiter {

@@ -21,7 +21,7 @@ namespace rondo {
 
 /// Thread safety: tasks of any scheduler; count_down() and try_wait() from any thread. What was
 /// done before a count_down() is seen after the wait. Who has found it open may destroy it, if
-/// nobody else waits: a count_down() under way does not mind.
+/// nobody else waits: who has opened it, and is still under way there, does not mind.
 class latch {
 public:
     explicit latch(std::size_t count) noexcept : state_(count << 1) {}
@@ -32,11 +32,7 @@ public:
     /// they came. More than the count is misuse.
     void count_down(std::size_t n = 1,
                     std::source_location where = std::source_location::current()) noexcept {
-        // Release and acquire: who opens it hands on what all the others did. Nothing of the latch
-        // is touched after that unless there is a line: it may be gone.
-        const std::size_t before = state_.fetch_sub(n << 1, std::memory_order_acq_rel);
-        if (before >> 1 < n) complain(where);
-        if (before >> 1 == n && n != 0 && (before & has_line) != 0) wake_line();
+        (void)opens(n, where);
     }
 
     /// Whether it is open.
@@ -97,8 +93,18 @@ private:
     // opened it had a line to empty.
     static constexpr std::size_t has_line = 1;
 
+    // Counts, and tells whether that has opened it.
+    bool opens(std::size_t n, std::source_location where) noexcept {
+        // Release and acquire: who opens it hands on what all the others did. Nothing of the latch
+        // is touched after that unless there is a line: it may be gone.
+        const std::size_t before = state_.fetch_sub(n << 1, std::memory_order_acq_rel);
+        if (before >> 1 < n) complain(where);
+        if (before >> 1 != n || n == 0) return false;
+        if ((before & has_line) != 0) wake_line();
+        return true;
+    }
     bool arrive_and_join(wait_awaiter& one) noexcept {
-        if (one.arriving_ != 0) count_down(one.arriving_, one.called_at_);
+        if (one.arriving_ != 0 && opens(one.arriving_, one.called_at_)) return false;
         // Acquire: with the release in count_down().
         return state_.load(std::memory_order_acquire) != 0 && join_line(one);
     }

@@ -18,9 +18,8 @@ void mutex::hand_on() noexcept {
     line_lock_.lock();
     if (line_.empty()) {
         // All who waited have left meanwhile.
-        state_.store(is_free, std::memory_order_release);
         line_lock_.unlock();
-        return;
+        return unlock();
     }
     auto& next = static_cast<lock_awaiter&>(line_.pop());
     hold(next.identity_, next.where_);

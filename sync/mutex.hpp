@@ -11,6 +11,8 @@
 
 #include <rondo/runtime/detail/stay.hpp>
 #include <rondo/runtime/errors.hpp>
+#include <rondo/sync/detail/guard.hpp>
+#include <rondo/sync/detail/one_thread.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
 
@@ -20,7 +22,6 @@
 #include <cstdio>
 #include <optional>
 #include <source_location>
-#include <utility>
 
 namespace rondo {
 
@@ -33,32 +34,13 @@ public:
     mutex(const mutex&) = delete;
     mutex& operator=(const mutex&) = delete;
 
-    /// Holds the mutex; unlocks it when destroyed. Moves, does not copy. It belongs to the task
-    /// that has locked: that another one unlocks is misuse.
-    class [[nodiscard]] guard {
-    public:
-        guard(guard&& other) noexcept : of_(std::exchange(other.of_, nullptr)) {}
-        guard& operator=(guard&& other) noexcept {
-            if (this != &other) {
-                unlock();
-                of_ = std::exchange(other.of_, nullptr);
-            }
-            return *this;
-        }
-        ~guard() { unlock(); }
-
-        /// Unlocks ahead of time.
-        void unlock() noexcept {
-            if (of_ != nullptr) std::exchange(of_, nullptr)->unlock();
-        }
-        bool owns_lock() const noexcept { return of_ != nullptr; }
-
-    private:
-        friend class mutex;
-        friend class condition_variable;
-        explicit guard(mutex& of) noexcept : of_(&of) {}
-        mutex* of_;
+    struct unlocker {
+        void operator()(mutex* of) const noexcept { of->unlock(); }
     };
+
+    /// Holds the mutex; unlocks it when destroyed, or by unlock() ahead of time. Moves, does not
+    /// copy. It belongs to the task that has called lock(): that another one unlocks is misuse.
+    using guard = detail::basic_guard<mutex, unlocker>;
 
     class lock_awaiter final : public detail::task_waiter {
     public:
@@ -114,6 +96,10 @@ public:
     bool is_locked() const noexcept { return state_.load(std::memory_order_relaxed) != is_free; }
 
 private:
+    friend class condition_variable;
+
+    static mutex* held_by(const guard& held) noexcept { return held.of_.get(); }
+
     // is_awaited: it is locked, and somebody is in the line; into and out of this state only under
     // the lock. It never becomes free while somebody waits: unlock() hands it on.
     enum : std::uint32_t { is_free, is_taken, is_awaited };
@@ -121,7 +107,8 @@ private:
     bool take() noexcept {
         std::uint32_t seen = is_free;
         // Acquire: with the release in unlock().
-        return state_.compare_exchange_strong(seen, is_taken, std::memory_order_acquire);
+        return detail::compare_exchange<std::uint32_t>(state_, seen, is_taken,
+                                                       std::memory_order_acquire);
     }
     void hold(const detail::task_state* task, std::source_location where) noexcept {
         holder_.store(task, std::memory_order_relaxed);
@@ -130,8 +117,12 @@ private:
     void unlock() noexcept {
         if constexpr (detail::debug_checks) check_holder();
         std::uint32_t seen = is_taken;
-        // Release: with the acquire in take().
-        if (!state_.compare_exchange_strong(seen, is_free, std::memory_order_release)) hand_on();
+        // Release: with the acquire in take(). Nothing of the mutex is touched after this: whoever
+        // locks it next may destroy it.
+        if (!detail::compare_exchange<std::uint32_t>(state_, seen, is_free,
+                                                     std::memory_order_release)) {
+            hand_on();
+        }
     }
     bool lock_or_join(lock_awaiter& one) noexcept {
         if (take()) {

@@ -33,12 +33,18 @@ bool once::leave_line(enter_awaiter& one) noexcept {
     return true;
 }
 
+// Here and in fail() nothing of it is touched after the exchange: who finds it done may destroy it.
 void once::succeed() noexcept {
     std::uint32_t seen = is_running;
     if (state_.compare_exchange_strong(seen, is_complete, std::memory_order_release)) return;
     detail::wake_list woken;
     {
-        const std::lock_guard guard(lock_);
+        std::unique_lock guard(lock_);
+        if (line_.empty()) {
+            // All who waited have left meanwhile.
+            guard.unlock();
+            return succeed();
+        }
         state_.store(is_complete, std::memory_order_release);
         woken.take_all(line_);
     }
@@ -49,11 +55,10 @@ void once::fail() noexcept {
     std::uint32_t seen = is_running;
     if (state_.compare_exchange_strong(seen, is_fresh, std::memory_order_release)) return;
     lock_.lock();
-    // They may all have left meanwhile.
     if (line_.empty()) {
-        state_.store(is_fresh, std::memory_order_release);
+        // All who waited have left meanwhile.
         lock_.unlock();
-        return;
+        return fail();
     }
     auto& next = static_cast<enter_awaiter&>(line_.pop());
     next.is_first_ = true;

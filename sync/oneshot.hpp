@@ -4,16 +4,19 @@
 //     auto [sender, receiver] = rondo::oneshot<std::string>();
 //     group.spawn(look_up(name, std::move(sender)));           // sender.send(address)
 //     std::optional<std::string> address = co_await receiver;  // empty: nobody will send it
+//
+// Or whole: `oneshot<int> answer;`, with answer.sender and answer.receiver.
 
 #include <rondo/runtime/detail/misuse.hpp>
-#include <rondo/runtime/errors.hpp>
+#include <rondo/sync/detail/line_wait.hpp>
+#include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
 
 #include <atomic>
 #include <concepts>
-#include <coroutine>
 #include <cstdint>
 #include <cstdio>
+#include <mutex>
 #include <optional>
 #include <source_location>
 #include <utility>
@@ -22,47 +25,42 @@ namespace rondo {
 
 namespace detail {
 
-// What both ends share. The state is a set of facts, each of which becomes true once; whoever makes
-// one true learns from the same exchange which others were before, and so whom it has to wake.
+// What both ends share: a set of facts, each of which becomes true once, under the lock.
 class oneshot_state_base {
 public:
-    // sent: the value is there. sender_gone, receiver_gone: that end is destroyed; whoever sets the
-    // second of them frees the state. receiver_waits, sender_waits: the pointer is valid; the
-    // waiter takes its bit back when it is cancelled, unless what it waits for came first.
+    // sent: the value is there. sender_gone, receiver_gone: that end is destroyed; whoever adds the
+    // second of them frees the state.
     enum : std::uint32_t {
         sent = 1,
         sender_gone = 2,
         receiver_gone = 4,
-        receiver_waits = 8,
-        sender_waits = 16,
-        end_for_receiver = sent | sender_gone,
-        end_for_sender = receiver_gone,
     };
 
     bool has(std::uint32_t any_of) const noexcept {
         // Acquire: with the release in add().
         return (facts_.load(std::memory_order_acquire) & any_of) != 0;
     }
-    /// Gives what was known before.
-    std::uint32_t add(std::uint32_t fact) noexcept {
-        // Release: what was done before the fact is seen by who reads it. Acquire: the reverse.
-        return facts_.fetch_or(fact, std::memory_order_acq_rel);
+
+    /// Adds a fact, wakes whoever waits for it, and tells whether `other` was one before. The other
+    /// end frees nothing before this has let go of the lock, after which it touches nothing.
+    bool add(std::uint32_t fact, std::uint32_t other) noexcept {
+        wake_list woken;
+        bool had_other = false;
+        {
+            const std::lock_guard guard(lock);
+            const std::uint32_t before = facts_.load(std::memory_order_relaxed);
+            // Release: what was done before the fact is seen by who reads it.
+            facts_.store(before | fact, std::memory_order_release);
+            woken.take_all(fact == receiver_gone ? senders : receivers);
+            had_other = (before & other) != 0;
+        }
+        woken.wake_all();
+        return had_other;
     }
 
-    /// False: what it waits for is there.
-    bool start_wait(task_waiter*& place, task_waiter& one, std::uint32_t bit,
-                    std::uint32_t end) noexcept {
-        place = &one;
-        return (add(bit) & end) == 0;
-    }
-    /// False: it is being woken.
-    bool give_up(std::uint32_t bit, std::uint32_t end) noexcept {
-        // Acquire: what it waits for may be there already.
-        return (facts_.fetch_and(~bit, std::memory_order_acquire) & end) == 0;
-    }
-
-    task_waiter* receiver = nullptr;
-    task_waiter* sender = nullptr;
+    short_lock lock;
+    wait_list senders;    // one at most waits for the receiver to go,
+    wait_list receivers;  // and one for the value
 
 private:
     std::atomic<std::uint32_t> facts_{0};
@@ -71,57 +69,6 @@ private:
 template <class T>
 struct oneshot_state : oneshot_state_base {
     std::optional<T> value;  // the sender's before `sent`, the receiver's afterwards
-};
-
-/// The awaiter of either end.
-class oneshot_wait : public task_waiter {
-public:
-    bool await_ready() const noexcept { return false; }
-    template <rondo_promise Promise>
-    bool await_suspend(std::coroutine_handle<Promise> waiter,
-                       std::source_location where = std::source_location::current()) noexcept {
-        was_cancelled_ = current_core->current->should_stop();
-        if (was_cancelled_ || !join()) return !keeps_turn(waiter.promise(), where, memory_cost);
-        block(*this, waiter.promise(), where);
-        return true;
-    }
-    bool was_cancelled() const noexcept { return was_cancelled_; }
-
-    void cancel() noexcept final {
-        was_cancelled_ = state_.give_up(bit(), end());
-        if (was_cancelled_) current_core->wake(*task);
-    }
-    void describe(std::FILE* out) const final {
-        std::fputs(is_receiver_ ? "the value of a oneshot" : "the end of a oneshot's receiver",
-                   out);
-    }
-
-protected:
-    oneshot_wait(oneshot_state_base& state, bool is_receiver) noexcept
-        : state_(state), is_receiver_(is_receiver) {}
-    ~oneshot_wait() = default;
-    void check_cancelled() const {
-        if (was_cancelled_) throw operation_cancelled{};
-    }
-
-private:
-    std::uint32_t bit() const noexcept {
-        return is_receiver_ ? oneshot_state_base::receiver_waits : oneshot_state_base::sender_waits;
-    }
-    std::uint32_t end() const noexcept {
-        return is_receiver_ ? oneshot_state_base::end_for_receiver
-                            : oneshot_state_base::end_for_sender;
-    }
-    bool join() noexcept {
-        if (state_.has(end())) return false;
-        prepare();
-        task_waiter*& place = is_receiver_ ? state_.receiver : state_.sender;
-        return state_.start_wait(place, *this, bit(), end());
-    }
-
-    oneshot_state_base& state_;
-    bool is_receiver_;
-    bool was_cancelled_ = false;
 };
 
 }  // namespace detail
@@ -146,12 +93,7 @@ public:
     }
     ~oneshot_sender() {
         if (state_ == nullptr) return;
-        const std::uint32_t before = state_->add(state::sender_gone);
-        if ((before & state::receiver_gone) != 0) {
-            delete state_;
-        } else if ((before & state::sent) == 0 && (before & state::receiver_waits) != 0) {
-            state_->receiver->wake();
-        }
+        if (state_->add(state::sender_gone, state::receiver_gone)) delete state_;
     }
 
     /// Gives the value to the receiver, once. False, and the value is still the caller's: the
@@ -161,13 +103,9 @@ public:
         if (state_->has(state::receiver_gone)) return false;
         if (state_->has(state::sent)) detail::misuse("a oneshot is sent to twice", where);
         state_->value.emplace(std::move(value));
-        const std::uint32_t before = state_->add(state::sent);
-        if ((before & state::receiver_gone) != 0) {
-            value = std::move(*state_->value);
-            return false;
-        }
-        if ((before & state::receiver_waits) != 0) state_->receiver->wake();
-        return true;
+        if (!state_->add(state::sent, state::receiver_gone)) return true;
+        value = std::move(*state_->value);
+        return false;
     }
     bool send(const T& value, std::source_location where = std::source_location::current())
         requires std::copy_constructible<T>
@@ -178,10 +116,22 @@ public:
     /// Whether the receiver has gone.
     bool is_closed() const noexcept { return state_->has(state::receiver_gone); }
 
-    class closed_awaiter final : public detail::oneshot_wait {
+    class closed_awaiter final : public detail::line_wait<closed_awaiter> {
     public:
-        explicit closed_awaiter(state& of) noexcept : oneshot_wait(of, false) {}
-        void await_resume() const { check_cancelled(); }
+        explicit closed_awaiter(state& of) noexcept : state_(of) {}
+        void await_resume() const { this->check_cancelled(); }
+        void describe(std::FILE* out) const override {
+            std::fputs("the end of a oneshot's receiver", out);
+        }
+
+    private:
+        friend class detail::line_wait<closed_awaiter>;
+        friend struct detail::select_access;
+        detail::short_lock& line_lock() noexcept { return state_.lock; }
+        detail::wait_list& line() noexcept { return state_.senders; }
+        bool has_news() const noexcept { return state_.has(state::receiver_gone); }
+
+        state& state_;
     };
 
     /// Completes when the receiver has gone: nobody wants the value any more.
@@ -212,30 +162,34 @@ public:
     ~oneshot_receiver() {
         if (state_ == nullptr) return;
         if (state_->has(state::sent)) state_->value.reset();
-        const std::uint32_t before = state_->add(state::receiver_gone);
-        if ((before & state::sender_gone) != 0) {
-            delete state_;
-        } else if ((before & state::sender_waits) != 0) {
-            state_->sender->wake();
-        }
+        if (state_->add(state::receiver_gone, state::sender_gone)) delete state_;
     }
 
-    class receive_awaiter final : public detail::oneshot_wait {
+    class receive_awaiter final : public detail::line_wait<receive_awaiter> {
     public:
-        explicit receive_awaiter(state& of) noexcept : oneshot_wait(of, true), from_(of) {}
+        explicit receive_awaiter(state& of) noexcept : from_(of) {}
         std::optional<T> await_resume() const {
-            check_cancelled();
+            this->check_cancelled();
             return take(from_);
         }
+        void describe(std::FILE* out) const override { std::fputs("the value of a oneshot", out); }
 
     private:
+        friend class detail::line_wait<receive_awaiter>;
+        friend struct detail::select_access;
+        detail::short_lock& line_lock() noexcept { return from_.lock; }
+        detail::wait_list& line() noexcept { return from_.receivers; }
+        bool has_news() const noexcept { return from_.has(state::sent | state::sender_gone); }
+
         state& from_;
     };
 
     /// Completes when the value is there, and moves it out; or, empty, when the sender has gone
     /// without sending, or the value was taken before.
     /// Cancellation: stops waiting; a value that is sent meanwhile stays for the next await.
-    receive_awaiter operator co_await() noexcept { return receive_awaiter{*state_}; }
+    /// `co_await receiver` is the same; a select takes receive().
+    [[nodiscard]] receive_awaiter receive() noexcept { return receive_awaiter{*state_}; }
+    receive_awaiter operator co_await() noexcept { return receive(); }
 
     /// The value, if it is there.
     std::optional<T> try_receive() {

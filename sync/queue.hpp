@@ -61,25 +61,13 @@ public:
     /// Cancellation: leaves the line and takes nothing; a task that has been handed an item has it.
     [[nodiscard]] get_awaiter get() noexcept { return get_awaiter{exchange_, "a queue"}; }
 
-    /// Puts `value` if there is room; false, and it is left as it was, if not (as far as it can be,
-    /// where T's move may throw). Throws closed_error once the queue is closed.
-    bool try_put(T&& value) {
-        if constexpr (std::same_as<item_type, T>) {
-            return was_put(exchange_.try_put(value));
-        } else {
-            auto item = keep_item<item_type>(std::move(value));
-            const bool done = was_put(exchange_.try_put(item));
-            if constexpr (std::is_move_assignable_v<T>) {
-                if (!done) value = std::move(*item);
-            }
-            return done;
-        }
-    }
+    /// Puts `value` if there is room; false if not. Throws closed_error once the queue is closed.
+    /// What is not put is left as it was (as far as it can be, where T's move may throw).
+    bool try_put(T&& value) { return exchange_.try_put_value(value); }
     bool try_put(const T& value)
         requires std::copy_constructible<T>
     {
-        auto item = keep_item<item_type>(value);
-        return was_put(exchange_.try_put(item));
+        return exchange_.try_put_copy(value);
     }
 
     /// Gets an item if there is one. Throws closed_error once the queue is closed and empty.
@@ -189,11 +177,6 @@ protected:
 private:
     static constexpr std::size_t unbounded = SIZE_MAX;
 
-    static bool was_put(item_outcome how) {
-        if (how == item_outcome::waits) return false;
-        if (how != item_outcome::done) throw_outcome(how);
-        return true;
-    }
     static void finish_blocking(basic_thread_waiter<item_waiter<item_type>>& self,
                                 item_outcome now) {
         if (now == item_outcome::waits) {

@@ -8,7 +8,7 @@ const void* recursive_mutex::this_thread() noexcept {
 }
 
 void recursive_mutex::check_owner() const noexcept {
-    if (!is_mine()) {
+    if (!is_owned_by(self())) {
         detail::misuse(
             "a recursive_mutex is unlocked by another task than the one that has locked it, here",
             locked_at_);

@@ -10,6 +10,7 @@
 #include <rondo/runtime/detail/misuse.hpp>
 #include <rondo/runtime/detail/stay.hpp>
 #include <rondo/runtime/errors.hpp>
+#include <rondo/sync/detail/guard.hpp>
 #include <rondo/sync/mutex.hpp>
 
 #include <atomic>
@@ -31,31 +32,14 @@ public:
     recursive_mutex(const recursive_mutex&) = delete;
     recursive_mutex& operator=(const recursive_mutex&) = delete;
 
-    /// One of the holder's locks; gives it back when destroyed. The order among them does not
-    /// matter. Moves, does not copy. That another task unlocks is misuse.
-    class [[nodiscard]] guard {
-    public:
-        guard(guard&& other) noexcept : of_(std::exchange(other.of_, nullptr)) {}
-        guard& operator=(guard&& other) noexcept {
-            if (this != &other) {
-                unlock();
-                of_ = std::exchange(other.of_, nullptr);
-            }
-            return *this;
-        }
-        ~guard() { unlock(); }
-
-        /// Unlocks ahead of time.
-        void unlock() noexcept {
-            if (of_ != nullptr) std::exchange(of_, nullptr)->unlock();
-        }
-        bool owns_lock() const noexcept { return of_ != nullptr; }
-
-    private:
-        friend class recursive_mutex;
-        explicit guard(recursive_mutex& of) noexcept : of_(&of) {}
-        recursive_mutex* of_;
+    struct unlocker {
+        void operator()(recursive_mutex* of) const noexcept { of->unlock(); }
     };
+
+    /// One of the holder's locks; gives it back when destroyed, or by unlock() ahead of time. The
+    /// order among them does not matter. Moves, does not copy. It belongs to the task that has
+    /// called lock(): that another one unlocks is misuse.
+    using guard = detail::basic_guard<recursive_mutex, unlocker>;
 
     class lock_awaiter final {
     public:
@@ -65,13 +49,13 @@ public:
         bool await_suspend(std::coroutine_handle<Promise> waiter,
                            std::source_location where = std::source_location::current()) noexcept {
             where_ = where;
-            again_ = !detail::current_core->current->should_stop() && mutex_.is_mine();
+            again_ = !detail::current_core->current->should_stop() && mutex_.is_owned_by(self_);
             if (!again_) return first_.await_suspend(waiter, where);
             ++mutex_.depth_;
             return !detail::keeps_turn(waiter.promise(), where, detail::memory_cost);
         }
         guard await_resume() {
-            if (!again_) mutex_.own(first_.await_resume(), where_);
+            if (!again_) mutex_.own(first_.await_resume(), self_, where_);
             return guard{mutex_};
         }
         bool was_cancelled() const noexcept { return !again_ && first_.was_cancelled(); }
@@ -79,6 +63,7 @@ public:
     private:
         recursive_mutex& mutex_;
         mutex::lock_awaiter first_;
+        const void* const self_ = self();
         std::source_location where_;
         bool again_ = false;  // the task holds it already
     };
@@ -90,12 +75,12 @@ public:
     /// Locks it if it is free or the caller's own; an empty optional otherwise.
     std::optional<guard> try_lock(
         std::source_location where = std::source_location::current()) noexcept {
-        if (is_mine()) {
+        if (is_owned_by(self())) {
             ++depth_;
         } else {
             auto held = inner_.try_lock(where);
             if (!held) return std::nullopt;
-            own(*std::move(held), where);
+            own(*std::move(held), self(), where);
         }
         return guard{*this};
     }
@@ -111,14 +96,16 @@ private:
     }
     static const void* this_thread() noexcept;
 
-    // Relaxed: nobody else ever writes the caller's name there.
-    bool is_mine() const noexcept { return owner_.load(std::memory_order_relaxed) == self(); }
+    // Relaxed: nobody else ever writes the name of `self` there.
+    bool is_owned_by(const void* self) const noexcept {
+        return owner_.load(std::memory_order_relaxed) == self;
+    }
 
-    void own(mutex::guard held, std::source_location where) noexcept {
+    void own(mutex::guard held, const void* self, std::source_location where) noexcept {
         held_.emplace(std::move(held));
         depth_ = 1;
         locked_at_ = where;
-        owner_.store(self(), std::memory_order_relaxed);
+        owner_.store(self, std::memory_order_relaxed);
     }
     void unlock() noexcept {
         if constexpr (detail::debug_checks) check_owner();

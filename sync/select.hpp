@@ -15,6 +15,7 @@
 #include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/when.hpp>
 #include <rondo/sync/detail/item_exchange.hpp>
+#include <rondo/sync/detail/line_wait.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
 #include <rondo/sync/event.hpp>
@@ -24,6 +25,7 @@
 #include <concepts>
 #include <coroutine>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <functional>
 #include <optional>
@@ -110,6 +112,25 @@ struct select_access {
         return wait.event_.join_line_locked(wait);
     }
     static void leave(event::wait_awaiter& wait) noexcept { wait.event_.leave_line_locked(wait); }
+
+    template <class Wait>
+    static short_lock* lock_of(line_wait<Wait>& wait) noexcept {
+        return &wait.self().line_lock();
+    }
+    template <class Wait>
+    static bool attempt(line_wait<Wait>& wait, wake_list&) noexcept {
+        return wait.self().has_news();
+    }
+    template <class Wait>
+    static bool join(line_wait<Wait>& wait, selection& choice) noexcept {
+        prepare(wait, choice);
+        wait.self().line().push(wait);
+        return true;
+    }
+    template <class Wait>
+    static void leave(line_wait<Wait>& wait) noexcept {
+        if (wait.in_line()) wait.self().line().remove(wait);
+    }
 
     static const void* key_of(const waiter& one) noexcept { return &one; }
 
@@ -227,6 +248,29 @@ private:
         }(std::index_sequence_for<Cases...>{});
     }
 
+    // In which order to look at the cases: from one on, round and round, upwards or downwards. The
+    // multiples of the golden ratio, without their integer part, are spread evenly, and so is each
+    // second, third, ... of them (H. Weyl, 1916): each order gets its share, also where several
+    // tasks select in turns.
+    class order_of_cases {
+    public:
+        order_of_cases() noexcept {
+            constexpr std::uint32_t golden = 0x9e37'79b9;
+            const std::uint32_t fraction = current_core->selects++ * golden;
+            const auto one = static_cast<std::size_t>(std::uint64_t{fraction} * 2 * count >> 32);
+            first_ = one / 2;
+            stride_ = one % 2 == 0 ? 1 : count - 1;
+        }
+        std::size_t at(std::size_t step) const noexcept {
+            return (first_ + step * stride_) % count;
+        }
+
+    private:
+        static constexpr std::size_t count = sizeof...(Cases);
+        std::size_t first_;
+        std::size_t stride_;
+    };
+
     // False: it has joined all lines. All locks are held from before the first is looked at until
     // the last is joined: so nobody sees it in some of them only, nothing that happens between is
     // missed, and two selects that could serve each other are not both waiting. The order of their
@@ -249,9 +293,13 @@ private:
             choice_.decide(select_access::key_of(one));
             done = true;
         };
-        for_each([&](auto& one) {
-            if (!done && select_access::attempt(one, woken)) decide(one);
-        });
+        order_of_cases order;
+        for (std::size_t step = 0; step < sizeof...(Cases) && !done; ++step) {
+            std::size_t index = 0;
+            for_each([&](auto& one) {
+                if (index++ == order.at(step) && select_access::attempt(one, woken)) decide(one);
+            });
+        }
         if (!done) {
             for_each([&](auto& one) {
                 if (!done && !select_access::join(one, choice_)) decide(one);
@@ -266,11 +314,14 @@ private:
         return done;
     }
 
-    // Leaves the lines where it still stands, also those where somebody is just taking it out.
+    // Leaves the lines where it still stands, also those where somebody is just taking it out. Not
+    // the winner's: who has decided has taken it out of there, and what it waited for may be gone.
     void finish() noexcept {
         if (!joined_) return;
         joined_ = false;
-        for_each([](auto& one) {
+        const void* const winner = choice_.decided_by();
+        for_each([winner](auto& one) {
+            if (select_access::key_of(one) == winner) return;
             short_lock* lock = select_access::lock_of(one);
             if (lock != nullptr) lock->lock();
             select_access::leave(one);
@@ -286,11 +337,18 @@ private:
 }  // namespace detail
 
 /// Waits until one of the operations can be done, and does that one and no other: sends and
-/// receives of channels, puts and gets of queues, waits for events, and sleeps. Of several that can
-/// be done at once it does the one that is written first. Gives a variant as when_any does:
-/// index() tells which one, std::monostate stands for void. That a queue or channel is closed
-/// counts as done: it gives or throws what the operation alone would.
+/// receives of channels, puts and gets of queues, what the receivers of broadcasts and watches and
+/// the ends of oneshots wait for, waits for events, and sleeps. Gives a variant as when_any does: index() tells which one,
+/// std::monostate stands for void. That a queue or channel is closed counts as done: it gives or
+/// throws what the operation alone would.
+/// Of several that can be done at once it does one, and not always the same: each select begins to
+/// look at another of its cases than the last one on this scheduler did, and goes on from there in
+/// the order in which they are written, or backwards. The sequence is fixed, and in it each case
+/// comes first equally often: so none that is always ready keeps the others from being done. What
+/// must come first is asked for before: `if (stop.is_set()) ...`.
 /// What would have been sent by the others is destroyed with them; see channel::send_from.
+/// What the losers wait for must live until the select is done; what the winner waited for may be
+/// gone by then, as where it is awaited alone.
 /// Cancellation: none of them happens; where one has happened already, it is given all the same.
 template <class... Operations>
     requires(sizeof...(Operations) > 0 && (detail::selectable<Operations> && ...))

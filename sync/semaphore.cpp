@@ -1,9 +1,17 @@
 #include <rondo/sync/semaphore.hpp>
 
+#include <rondo/runtime/detail/misuse.hpp>
+
 #include <mutex>
 #include <stdexcept>
 
 namespace rondo {
+
+void semaphore::complain() noexcept {
+    if constexpr (detail::debug_checks) {
+        detail::misuse("permits of a semaphore are given back that it has already, or cannot have");
+    }
+}
 
 // Takes out of the line whoever can be served from `available` permits and the rest of them go into
 // the state. Under the lock.
@@ -20,20 +28,17 @@ detail::wake_list semaphore::serve_line(std::size_t available) noexcept {
     return served;
 }
 
-bool semaphore::release_to_line(std::size_t count, std::size_t limit) noexcept {
+bool semaphore::release_to_line(std::size_t count) noexcept {
     detail::wake_list served;
     {
-        const std::lock_guard guard(lock_);
-        std::size_t seen = state_.load(std::memory_order_relaxed);
-        for (;;) {
-            if ((seen >> 1) + count > limit) return false;
-            if ((seen & has_line) != 0) break;
-            // Everybody has left meanwhile.
-            if (state_.compare_exchange_weak(seen, seen + (count << 1), std::memory_order_release,
-                                             std::memory_order_relaxed)) {
-                return true;
-            }
+        std::unique_lock guard(lock_);
+        const std::size_t seen = state_.load(std::memory_order_relaxed);
+        if ((seen & has_line) == 0) {
+            // All who waited have left meanwhile.
+            guard.unlock();
+            return try_release(count);
         }
+        if (count > limit_ - (seen >> 1)) return false;
         served = serve_line((seen >> 1) + count);
     }
     served.wake_all();
@@ -73,7 +78,7 @@ bool semaphore::leave_line(acquire_awaiter& one) noexcept {
 }
 
 void bounded_semaphore::release(std::size_t count) {
-    if (!inner_.release_within(count, limit_)) {
+    if (!inner_.try_release(count)) {
         throw std::logic_error("bounded_semaphore: released more often than acquired");
     }
 }

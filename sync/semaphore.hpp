@@ -6,6 +6,8 @@
 //     co_await talk_to_the_database();                // the permit goes back when it leaves scope
 
 #include <rondo/runtime/errors.hpp>
+#include <rondo/sync/detail/guard.hpp>
+#include <rondo/sync/detail/one_thread.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
 
@@ -15,7 +17,6 @@
 #include <cstdio>
 #include <optional>
 #include <source_location>
-#include <utility>
 
 namespace rondo {
 
@@ -26,39 +27,28 @@ public:
     /// At most so many permits.
     static constexpr std::size_t most = SIZE_MAX / 2;
 
-    explicit semaphore(std::size_t count) noexcept : state_(count << 1) {}
+    explicit semaphore(std::size_t count) noexcept : semaphore(count, most) {}
     semaphore(const semaphore&) = delete;
     semaphore& operator=(const semaphore&) = delete;
 
+    struct releaser {
+        std::size_t count;
+        void operator()(semaphore* of) const noexcept { of->take_back(count); }
+    };
+
     /// Some permits held; gives them back when destroyed. Moves, does not copy.
-    class [[nodiscard]] permit {
+    class [[nodiscard]] permit : private detail::basic_guard<semaphore, releaser> {
     public:
-        permit(permit&& other) noexcept
-            : of_(std::exchange(other.of_, nullptr)), count_(other.count_) {}
-        permit& operator=(permit&& other) noexcept {
-            if (this != &other) {
-                release();
-                of_ = std::exchange(other.of_, nullptr);
-                count_ = other.count_;
-            }
-            return *this;
-        }
-        ~permit() { release(); }
-
         /// Gives them back ahead of time.
-        void release() noexcept {
-            if (of_ != nullptr) std::exchange(of_, nullptr)->release(count_);
-        }
+        void release() noexcept { unlock(); }
         /// Keeps them taken: semaphore::release() is to be called for them, some time.
-        void dismiss() noexcept { of_ = nullptr; }
+        void dismiss() noexcept { of_.release(); }
 
-        std::size_t count() const noexcept { return of_ != nullptr ? count_ : 0; }
+        std::size_t count() const noexcept { return owns_lock() ? of_.get_deleter().count : 0; }
 
     private:
         friend class semaphore;
-        permit(semaphore& of, std::size_t count) noexcept : of_(&of), count_(count) {}
-        semaphore* of_;
-        std::size_t count_;
+        permit(semaphore& of, std::size_t count) noexcept : basic_guard(of, releaser{count}) {}
     };
 
     class acquire_awaiter final : public detail::task_waiter {
@@ -111,8 +101,8 @@ public:
         return permit{*this, count};
     }
 
-    /// Adds `count` permits, and gives them to those who wait, in the order in which they came.
-    void release(std::size_t count = 1) noexcept { release_within(count, most); }
+    /// Adds `count` permits, but not more than `most` altogether, and gives them to those who wait, in the order in which they came.
+    void release(std::size_t count = 1) noexcept { take_back(count); }
 
     /// How many permits are free, at this moment.
     std::size_t available() const noexcept { return state_.load(std::memory_order_relaxed) >> 1; }
@@ -127,28 +117,36 @@ private:
     bool take(std::size_t count) noexcept {
         std::size_t seen = state_.load(std::memory_order_relaxed);
         while ((seen & has_line) == 0 && seen >> 1 >= count) {
-            // Acquire: with the release in release().
-            if (state_.compare_exchange_weak(seen, seen - (count << 1), std::memory_order_acquire,
-                                             std::memory_order_relaxed)) {
+            // Acquire: with the release in try_release().
+            if (detail::compare_exchange(state_, seen, seen - (count << 1),
+                                         std::memory_order_acquire)) {
                 return true;
             }
         }
         return false;
     }
-    // False, and nothing is released: there would be more than `limit`.
-    bool release_within(std::size_t count, std::size_t limit) noexcept {
+    semaphore(std::size_t count, std::size_t limit) noexcept : state_(count << 1), limit_(limit) {}
+
+    // Of a permit, or of a release() that cannot throw.
+    void take_back(std::size_t count) noexcept {
+        if (!try_release(count)) complain();
+    }
+    // False, and nothing is released: there would be more than the limit.
+    bool try_release(std::size_t count) noexcept {
         std::size_t seen = state_.load(std::memory_order_relaxed);
         while ((seen & has_line) == 0) {
-            if ((seen >> 1) + count > limit) return false;
-            // Release: with the acquire in take().
-            if (state_.compare_exchange_weak(seen, seen + (count << 1), std::memory_order_release,
-                                             std::memory_order_relaxed)) {
+            if (count > limit_ - (seen >> 1)) return false;
+            // Release: with the acquire in take(). Nothing of the semaphore is touched after this:
+            // whoever gets the permits may destroy it.
+            if (detail::compare_exchange(state_, seen, seen + (count << 1),
+                                         std::memory_order_release)) {
                 return true;
             }
         }
-        return release_to_line(count, limit);
+        return release_to_line(count);
     }
-    bool release_to_line(std::size_t count, std::size_t limit) noexcept;
+    bool release_to_line(std::size_t count) noexcept;
+    static void complain() noexcept;
     bool join_line(acquire_awaiter& one) noexcept;
     bool leave_line(acquire_awaiter& one) noexcept;
     detail::wake_list serve_line(std::size_t available) noexcept;
@@ -156,15 +154,16 @@ private:
     std::atomic<std::size_t> state_;
     detail::short_lock lock_;
     detail::wait_list line_;
+    const std::size_t limit_;  // never more free permits than that
 };
 
 /// A semaphore that never has more permits than it began with: a release too many is a bug, and
-/// said to be one.
+/// said to be one. A permit that is given back too late, once release() was called for it, is misuse.
 class bounded_semaphore {
 public:
     using permit = semaphore::permit;
 
-    explicit bounded_semaphore(std::size_t count) noexcept : inner_(count), limit_(count) {}
+    explicit bounded_semaphore(std::size_t count) noexcept : inner_(count, count) {}
 
     /// As semaphore::acquire.
     [[nodiscard]] semaphore::acquire_awaiter acquire(std::size_t count = 1) noexcept {
@@ -182,7 +181,6 @@ public:
 
 private:
     semaphore inner_;
-    const std::size_t limit_;
 };
 
 }  // namespace rondo

@@ -35,14 +35,12 @@ detail::wake_list shared_mutex::serve_line(std::size_t state) noexcept {
 void shared_mutex::give_back_to_line(std::size_t held, std::size_t kept) noexcept {
     detail::wake_list served;
     {
-        const std::lock_guard guard(line_lock_);
-        // Everybody in the line may have left it meanwhile.
-        std::size_t seen = state_.load(std::memory_order_relaxed);
-        while ((seen & has_line) == 0) {
-            if (state_.compare_exchange_weak(seen, seen - held + kept, std::memory_order_release,
-                                             std::memory_order_relaxed)) {
-                return;
-            }
+        std::unique_lock guard(line_lock_);
+        const std::size_t seen = state_.load(std::memory_order_relaxed);
+        if ((seen & has_line) == 0) {
+            // Everybody in the line has left it meanwhile.
+            guard.unlock();
+            return give_back(held, kept);
         }
         served = serve_line((seen & ~has_line) - held + kept);
     }

@@ -14,6 +14,8 @@
 
 #include <rondo/runtime/detail/stay.hpp>
 #include <rondo/runtime/errors.hpp>
+#include <rondo/sync/detail/guard.hpp>
+#include <rondo/sync/detail/one_thread.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
 
@@ -24,7 +26,6 @@
 #include <optional>
 #include <source_location>
 #include <type_traits>
-#include <utility>
 
 namespace rondo {
 
@@ -36,63 +37,32 @@ public:
     shared_mutex(const shared_mutex&) = delete;
     shared_mutex& operator=(const shared_mutex&) = delete;
 
-    /// Holds it together with other readers; unlocks it when destroyed. Moves, does not copy.
-    class [[nodiscard]] shared_guard {
-    public:
-        shared_guard(shared_guard&& other) noexcept : of_(std::exchange(other.of_, nullptr)) {}
-        shared_guard& operator=(shared_guard&& other) noexcept {
-            if (this != &other) {
-                unlock();
-                of_ = std::exchange(other.of_, nullptr);
-            }
-            return *this;
-        }
-        ~shared_guard() { unlock(); }
-
-        /// Unlocks ahead of time.
-        void unlock() noexcept {
-            if (of_ != nullptr) std::exchange(of_, nullptr)->unlock_shared();
-        }
-        bool owns_lock() const noexcept { return of_ != nullptr; }
-
-    private:
-        friend class shared_mutex;
-        explicit shared_guard(shared_mutex& of) noexcept : of_(&of) {}
-        shared_mutex* of_;
+    struct shared_unlocker {
+        void operator()(shared_mutex* of) const noexcept { of->unlock_shared(); }
+    };
+    struct unlocker {
+        void operator()(shared_mutex* of) const noexcept { of->unlock(); }
     };
 
-    /// Holds it alone; unlocks it when destroyed. Moves, does not copy. It belongs to the task that
-    /// has locked: that another one unlocks is misuse.
-    class [[nodiscard]] guard {
+    /// Holds it together with other readers; unlocks it when destroyed, or by unlock() ahead of
+    /// time. Moves, does not copy.
+    using shared_guard = detail::basic_guard<shared_mutex, shared_unlocker>;
+
+    /// Holds it alone; else the same. It belongs to the task that has called lock(): that another
+    /// one unlocks is misuse.
+    class [[nodiscard]] guard : public detail::basic_guard<shared_mutex, unlocker> {
     public:
-        guard(guard&& other) noexcept : of_(std::exchange(other.of_, nullptr)) {}
-        guard& operator=(guard&& other) noexcept {
-            if (this != &other) {
-                unlock();
-                of_ = std::exchange(other.of_, nullptr);
-            }
-            return *this;
-        }
-        ~guard() { unlock(); }
-
-        /// Unlocks ahead of time.
-        void unlock() noexcept {
-            if (of_ != nullptr) std::exchange(of_, nullptr)->unlock();
-        }
-        bool owns_lock() const noexcept { return of_ != nullptr; }
-
         /// Goes on as a reader, together with the readers at the head of the line. Nobody writes in
         /// between. Precondition: owns_lock().
         shared_guard downgrade() && noexcept {
-            shared_mutex& of = *std::exchange(of_, nullptr);
+            shared_mutex& of = *of_.release();
             of.downgrade();
             return shared_guard{of};
         }
 
     private:
         friend class shared_mutex;
-        explicit guard(shared_mutex& of) noexcept : of_(&of) {}
-        shared_mutex* of_;
+        using basic_guard::basic_guard;
     };
 
     /// The wait for a Guard.
@@ -166,8 +136,7 @@ private:
             if (taken == 0) return false;
             // Acquire: with the release in give_back(). Those of the readers before the last one
             // count as well: only read-modify-writes lie between.
-            if (state_.compare_exchange_weak(seen, taken, std::memory_order_acquire,
-                                             std::memory_order_relaxed)) {
+            if (detail::compare_exchange(state_, seen, taken, std::memory_order_acquire)) {
                 return true;
             }
         }
@@ -190,9 +159,10 @@ private:
     void give_back(std::size_t held, std::size_t kept) noexcept {
         std::size_t seen = state_.load(std::memory_order_relaxed);
         while ((seen & has_line) == 0) {
-            // Release: with the acquire in take() and in join_line().
-            if (state_.compare_exchange_weak(seen, seen - held + kept, std::memory_order_release,
-                                             std::memory_order_relaxed)) {
+            // Release: with the acquire in take() and in join_line(). Nothing of the mutex is
+            // touched after this: whoever locks it next may destroy it.
+            if (detail::compare_exchange(state_, seen, seen - held + kept,
+                                         std::memory_order_release)) {
                 return;
             }
         }

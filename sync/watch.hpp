@@ -9,18 +9,16 @@
 //     });
 //     current.set(load());
 
-#include <rondo/runtime/errors.hpp>
+#include <rondo/sync/detail/line_wait.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
 
 #include <atomic>
 #include <concepts>
-#include <coroutine>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <mutex>
-#include <source_location>
 #include <utility>
 
 namespace rondo {
@@ -39,37 +37,25 @@ public:
         return version_.load(std::memory_order_acquire);
     }
 
-    class awaiter : public task_waiter {
+    class awaiter : public line_wait<awaiter> {
     public:
         awaiter(change_counter& of, std::uint64_t seen) noexcept : changes_(of), seen_(seen) {}
-        bool await_ready() const noexcept { return false; }
-        template <rondo_promise Promise>
-        bool await_suspend(std::coroutine_handle<Promise> waiter,
-                           std::source_location where = std::source_location::current()) noexcept {
-            was_cancelled_ = current_core->current->should_stop();
-            if (was_cancelled_ || changes_.version() != seen_ || !changes_.join_line(*this)) {
-                return !keeps_turn(waiter.promise(), where, memory_cost);
-            }
-            block(*this, waiter.promise(), where);
-            return true;
-        }
         std::uint64_t await_resume() const {
-            if (was_cancelled_) throw operation_cancelled{};
+            check_cancelled();
+            const std::lock_guard guard(changes_.lock);
             return changes_.version();
-        }
-        bool was_cancelled() const noexcept { return was_cancelled_; }
-
-        void cancel() noexcept final {
-            was_cancelled_ = changes_.leave_line(*this);
-            if (was_cancelled_) current_core->wake(*task);
         }
         void describe(std::FILE* out) const final { std::fputs("a change of a watch", out); }
 
     private:
-        friend class change_counter;
+        friend class line_wait<awaiter>;
+        friend struct select_access;
+        short_lock& line_lock() noexcept { return changes_.lock; }
+        wait_list& line() noexcept { return changes_.line_; }
+        bool has_news() const noexcept { return changes_.version() != seen_; }
+
         change_counter& changes_;
         std::uint64_t seen_;
-        bool was_cancelled_ = false;
     };
 
     /// Under the lock. Gives those who are to be woken once it is released.
@@ -84,21 +70,6 @@ public:
     mutable short_lock lock;
 
 private:
-    // False: it has changed.
-    bool join_line(awaiter& one) noexcept {
-        one.prepare();
-        const std::lock_guard guard(lock);
-        if (version() != one.seen_) return false;
-        line_.push(one);
-        return true;
-    }
-    // False: it is being woken.
-    bool leave_line(awaiter& one) noexcept {
-        const std::lock_guard guard(lock);
-        if (!one.in_line()) return false;
-        line_.remove(one);
-        return true;
-    }
     std::atomic<std::uint64_t> version_{1};
     wait_list line_;  // those who have seen the present version: a change takes everybody out
 };
@@ -178,7 +149,7 @@ public:
         explicit next_awaiter(receiver& who) noexcept
             : awaiter(who.of_->changes_, who.seen_), who_(who) {}
         T await_resume() const {
-            awaiter::await_resume();
+            check_cancelled();
             return who_.get();
         }
 
@@ -186,8 +157,8 @@ public:
         receiver& who_;
     };
 
-    /// Completes when there is a value that this receiver has not given yet, and gives the latest:
-    /// a copy.
+    /// Completes when there is a value that this receiver had not given before this call, and gives
+    /// the latest: a copy.
     /// Cancellation: stops waiting, and misses nothing.
     [[nodiscard]] next_awaiter next() noexcept
         requires std::copy_constructible<T>

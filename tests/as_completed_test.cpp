@@ -1,11 +1,15 @@
 #include <rondo/runtime/as_completed.hpp>
 
 #include <rondo/runtime/as_result.hpp>
+#include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/testing.hpp>
+#include <rondo/runtime/timeout.hpp>
+#include <rondo/runtime/when.hpp>
 
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cstddef>
 #include <exception>
 #include <latch>
@@ -22,6 +26,8 @@
 namespace rondo::test {
 
 namespace {
+
+using namespace std::chrono_literals;
 
 struct sources {
     explicit sources(std::size_t count) : promises(count) {
@@ -185,6 +191,23 @@ TEST_CASE("a cancelled next() gives up and loses nothing") {
             const std::string end = co_await try_next(order);
             CHECK(end == "end");
             co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("next() takes a time limit, as_result and when_any, and loses nothing") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            sources some{1};
+            auto order = as_completed(some.futures);
+            const auto late = co_await as_result(with_timeout(1ms, order.next()));
+            CHECK(late.error() == std::errc::timed_out);
+            const auto first = co_await when_any(order.next(), yield());
+            CHECK(first.index() == 1);
+            some.promises[0].set_value(7);
+            const auto now = co_await as_result(with_timeout(1h, order.next()));
+            CHECK(now.has_value());
+            CHECK((*now)->get() == 7);
         });
     });
 }

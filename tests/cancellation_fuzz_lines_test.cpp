@@ -1,5 +1,6 @@
 // The types that are built on others, and those that carry items, cancelled at every moment.
 
+#include <rondo/runtime/as_result.hpp>
 #include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/testing.hpp>
@@ -13,13 +14,17 @@
 #include <rondo/sync/queue.hpp>
 #include <rondo/sync/recursive_mutex.hpp>
 #include <rondo/sync/select.hpp>
+#include <rondo/sync/semaphore.hpp>
 #include <rondo/sync/shared_mutex.hpp>
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <functional>
 #include <numeric>
+#include <stdexcept>
+#include <type_traits>
 #include <vector>
 
 #include "each_point.hpp"
@@ -47,6 +52,22 @@ task<> lock_inside_lock(recursive_mutex& lock, int& inside) {
     co_await yield();
     const auto inner = co_await lock.lock();
     co_await yield();
+}
+
+task<> take_permits(bounded_semaphore& three, std::size_t count, std::size_t& taken) {
+    auto permit = co_await three.acquire(count);
+    taken += count;
+    CHECK(taken <= 3);
+    permit.dismiss();
+    try {
+        co_await yield();
+    } catch (const operation_cancelled&) {
+        taken -= count;
+        three.release(count);
+        throw;
+    }
+    taken -= count;
+    three.release(count);
 }
 
 task<> read(shared_mutex& lock, int& readers, const int& writers) {
@@ -125,16 +146,28 @@ task<> receive_numbers(channel<int>& numbers, std::vector<int>& received) {
     }
 }
 
-task<> put_numbers(queue<int>& numbers, int first, std::vector<int>& put) {
+template <class Queue>
+task<> put_numbers(Queue& numbers, int first, std::vector<int>& put) {
     for (int i = first; i < first + 3; ++i) {
         co_await numbers.put(i);
         put.push_back(i);
     }
 }
 
-task<> get_numbers(queue<int>& numbers, int count, std::vector<int>& got) {
+template <class Queue>
+task<> get_numbers(Queue& numbers, int count, std::vector<int>& got) {
     for (int i = 0; i < count; ++i) {
         got.push_back(co_await numbers.get());
+        numbers.task_done();
+    }
+}
+
+template <class Queue>
+task<> get_until_closed(Queue& numbers, std::vector<int>& got) {
+    for (;;) {
+        const auto number = co_await as_result(numbers.get());
+        if (!number) co_return;
+        got.push_back(*number);
         numbers.task_done();
     }
 }
@@ -164,6 +197,22 @@ TEST_CASE("a recursive mutex is cancelled at each point") {
         co_await point.run(all_of(lock_inside_lock(lock, inside), lock_inside_lock(lock, inside)));
         CHECK(inside == 0);
         CHECK(lock.try_lock().has_value());
+    });
+}
+
+TEST_CASE("a bounded semaphore is cancelled at each point, and has all its permits in the end") {
+    at_each_point([](cancellation_point& point) -> task<> {
+        bounded_semaphore three{3};
+        std::size_t taken = 0;
+        task_group group;
+        group.spawn(take_permits(three, 2, taken));
+        group.spawn(take_permits(three, 1, taken));
+        co_await point.run(all_of(take_permits(three, 3, taken), take_permits(three, 1, taken),
+                                  take_permits(three, 2, taken)));
+        co_await group.join();
+        CHECK(taken == 0);
+        CHECK(three.available() == 3);
+        CHECK_THROWS_AS(three.release(), std::logic_error);
     });
 }
 
@@ -282,6 +331,48 @@ TEST_CASE("a queue is cancelled at each point: what was put is got, once, in ord
         co_await point.run(all_of(put_numbers(numbers, 0, put), get_numbers(numbers, 3, got)));
         drain(numbers, [](queue<int>& from) { return from.try_get(); }, got);
         CHECK(got == put);
+    });
+}
+
+// The numbers are put in ascending order, by one task.
+TEST_CASE_TEMPLATE("what a cancellation leaves in a queue comes out once, in the queue's order",
+                   Queue, lifo_queue<int>, priority_queue<int>) {
+    constexpr bool ascending = std::is_same_v<Queue, priority_queue<int>>;
+    at_each_point([](cancellation_point& point) -> task<> {
+        Queue numbers{3};
+        std::vector<int> put;
+        std::vector<int> got;
+        std::vector<int> left;
+        co_await point.run(all_of(put_numbers(numbers, 0, put), get_numbers(numbers, 2, got)));
+        drain(numbers, [](Queue& from) { return from.try_get(); }, left);
+        CHECK((ascending ? std::is_sorted(left.begin(), left.end())
+                         : std::is_sorted(left.rbegin(), left.rend())));
+        got.insert(got.end(), left.begin(), left.end());
+        std::sort(got.begin(), got.end());
+        CHECK(got == put);
+    });
+}
+
+TEST_CASE_TEMPLATE("who puts and gets beside those who are cancelled is not forgotten", Queue,
+                   queue<int>, lifo_queue<int>, priority_queue<int>) {
+    at_each_point([](cancellation_point& point) -> task<> {
+        Queue numbers{1};
+        std::vector<int> put;
+        std::vector<int> got;
+        task_group group;
+        auto putting = group.spawn(put_numbers(numbers, 10, put));
+        // Nine are put, and room is for one.
+        co_await point.run(all_of(put_numbers(numbers, 0, put), get_numbers(numbers, 4, got),
+                                  put_numbers(numbers, 20, put), get_numbers(numbers, 4, got)));
+        group.spawn(get_until_closed(numbers, got));
+        co_await putting;
+        co_await numbers.join();
+        numbers.close();
+        co_await group.join();
+        std::sort(put.begin(), put.end());
+        std::sort(got.begin(), got.end());
+        CHECK(got == put);
+        CHECK(std::count_if(put.begin(), put.end(), [](int n) { return n / 10 == 1; }) == 3);
     });
 }
 

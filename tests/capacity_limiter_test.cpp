@@ -8,6 +8,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <random>
 #include <set>
 #include <stdexcept>
@@ -108,6 +109,24 @@ TEST_CASE("a task that hops is the same borrower, and gives its token back from 
     });
 }
 
+TEST_CASE("a token outlives the task it was made for, and stands in no later task's way") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            capacity_limiter limiter{10};
+            std::vector<capacity_limiter::token> kept;
+            const auto borrow = [&]() -> task<> { kept.push_back(co_await limiter.acquire()); };
+            for (int i = 0; i < 3; ++i) {  // a later task is likely to have the same address
+                task_group group;
+                group.spawn(borrow);
+                co_await group.join();
+            }
+            CHECK(holds(limiter, 3, 0));
+            kept.clear();
+            CHECK(holds(limiter, 0, 0));
+        });
+    });
+}
+
 TEST_CASE("the total changes while tokens are held and waited for") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
@@ -168,17 +187,18 @@ TEST_CASE("a plain thread takes a token for a borrower of its own") {
     CHECK_FALSE(limiter.try_acquire_for(&other).has_value());
 }
 
-TEST_CASE("a set of addresses holds what std::set holds") {
+TEST_CASE("a set of borrowers holds what std::set holds") {
     const unsigned seed = std::random_device{}();
     CAPTURE(seed);
     std::minstd_rand random(seed);
     static std::array<char, 4096> memory;
-    detail::address_set ours;
-    std::set<const void*> theirs;
+    detail::borrower_set ours;
+    std::set<detail::borrower_id> theirs;
     for (int i = 0; i < 20'000; ++i) {
         // Few places, or many, in turn, so that it fills and empties.
         const std::size_t range = i / 1'000 % 2 == 0 ? 4096 : 64;
-        const void* one = &memory[random() % range];
+        const detail::borrower_id one{&memory[random() % range],
+                                      static_cast<std::uint32_t>(random() % 2)};
         REQUIRE(ours.contains(one) == theirs.contains(one));
         if (theirs.erase(one) != 0) {
             ours.erase(one);
@@ -189,7 +209,10 @@ TEST_CASE("a set of addresses holds what std::set holds") {
         }
         REQUIRE(ours.size() == theirs.size());
     }
-    for (const char& place : memory) CHECK(ours.contains(&place) == theirs.contains(&place));
+    for (const char& place : memory) {
+        CHECK(ours.contains({&place, 0}) == theirs.contains({&place, 0}));
+        CHECK(ours.contains({&place, 1}) == theirs.contains({&place, 1}));
+    }
 }
 
 TEST_CASE("on all reactors a limiter never gives more tokens than its total, and gets all back") {

@@ -2,9 +2,11 @@
 
 #include <rondo/runtime/as_result.hpp>
 #include <rondo/runtime/resume_on.hpp>
+#include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/testing.hpp>
 #include <rondo/runtime/timeout.hpp>
+#include <rondo/runtime/when.hpp>
 
 #include <doctest/doctest.h>
 
@@ -204,6 +206,20 @@ TEST_CASE("waiting for a condition takes a time limit and as_result") {
             CHECK(late.error() == std::errc::timed_out);
             CHECK(guard.owns_lock());
             CHECK(state.lock.is_locked());
+        });
+    });
+}
+
+TEST_CASE("a wait among others in when_any leaves the mutex with the task that has locked it") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            shared_state state;
+            auto held = co_await state.lock.lock();
+            const auto first = co_await when_any(state.changed.wait(held), yield());
+            CHECK(first.index() == 1);
+            CHECK(held.owns_lock());
+            held.unlock();
+            CHECK_FALSE(state.lock.is_locked());
         });
     });
 }

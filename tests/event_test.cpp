@@ -9,10 +9,13 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <chrono>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "emptied_line.hpp"
 #include "support.hpp"
 
 namespace rondo::test {
@@ -214,6 +217,38 @@ TEST_CASE("an event is set on one reactor while waits on two others run out of t
         rondo::run([&]() -> task<> { co_await on_each_reactor(on_one_reactor); },
                    {.reactors = 3, .reactor = run.kind()});
     });
+}
+
+// Who set it unlocked its line after it was up.
+TEST_CASE("an event may be destroyed by who finds it set after its line emptied meanwhile") {
+    on_each_reactor_kind([](auto run) {
+        destroy_when_line_empties<event>(
+            run,
+            [](event& one, signal_to_release& signal) -> task<> {
+                signal.holding();
+                one.set();
+                co_return;
+            },
+            [](event& one) -> task<> { co_await one.wait(); },
+            [](event& one) { return one.is_set(); });
+    });
+}
+
+// Setting an event that was set already published nothing.
+TEST_CASE("who clears an event sees what was done before it was set the last time") {
+    event flag;
+    flag.set();
+    int work = 0;  // a plain int: ThreadSanitizer sees whether the event orders it
+    std::atomic<bool> told{false};
+    std::thread worker([&] {
+        work = 1;
+        flag.set();
+        told.store(true, std::memory_order_relaxed);
+    });
+    while (!told.load(std::memory_order_relaxed)) std::this_thread::yield();
+    flag.clear();
+    CHECK(work == 1);
+    worker.join();
 }
 
 }  // namespace rondo::test

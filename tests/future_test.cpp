@@ -191,6 +191,18 @@ TEST_CASE("a future can be cancelled until it runs") {
     CHECK(going.get() == 2);
 }
 
+// cancel() went on with a future that its own callback had destroyed.
+TEST_CASE("a done callback may drop the last handle of the future that is being cancelled") {
+    promise<int> early;
+    auto handle = std::make_unique<future<int>>(early.get_future());
+    handle->add_done_callback([&](const future<int>&) {
+        handle.reset();
+        early = promise<int>{};
+    });
+    CHECK(handle->cancel());
+    CHECK(handle == nullptr);
+}
+
 TEST_CASE("a thread waits for a future, with a limit or without") {
     promise<int> source;
     const future<int> soon = source.get_future();

@@ -191,4 +191,22 @@ TEST_CASE("hammered by tasks that are cancelled at any moment, a latch opens for
     });
 }
 
+// Whoever opened it by arriving looked at it once more.
+TEST_CASE("a latch may be destroyed by a waiter while the one who opened it arrives") {
+    on_each_reactor_kind([](auto run) {
+        run_many(run, 2, []() -> task<> {
+            for (int round = 0; round < 500; ++round) {
+                auto door = std::make_unique<latch>(1);
+                task_group group;
+                group.spawn_on(
+                    place(1), [](latch& at) -> task<> { co_await at.arrive_and_wait(); },
+                    std::ref(*door));
+                co_await door->wait();
+                door.reset();
+                co_await group.join();
+            }
+        });
+    });
+}
+
 }  // namespace rondo::test

@@ -2,6 +2,7 @@
 // then abort.
 
 #include <rondo/runtime/cancel_scope.hpp>
+#include <rondo/runtime/resume_on.hpp>
 #include <rondo/runtime/run.hpp>
 #include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task_group.hpp>
@@ -258,6 +259,46 @@ TEST_CASE("a group that outlives the scope it was made in aborts") {
         CHECK(how.names(line));
     });
 }
+
+#ifndef NDEBUG
+TEST_CASE("spawning into a group, or joining it, on another scheduler aborts") {
+    on_each_reactor_kind([](auto run) {
+        const runtime_options two{.reactors = 2, .reactor = run.kind()};
+        const death by_spawn = death_of([&] {
+            rondo::run(
+                []() -> task<> {
+                    task_group group;
+                    auto stray = [&group]() -> task<> {
+                        co_await resume_on(this_runtime().scheduler(1));
+                        group.spawn([]() -> task<> { co_return; });
+                    };
+                    group.spawn(stray);
+                    co_await sleep_for(1h);
+                    co_await group.join();
+                },
+                two);
+        });
+        CHECK(by_spawn.signal == SIGABRT);
+        CHECK(by_spawn.says("a task is spawned into a group of another scheduler"));
+        const death by_join = death_of([&] {
+            rondo::run(
+                []() -> task<> {
+                    task_group group;
+                    auto stray = [&group]() -> task<> {
+                        co_await resume_on(this_runtime().scheduler(1));
+                        co_await group.join();
+                    };
+                    group.spawn(stray);
+                    co_await sleep_for(1h);
+                    co_await group.join();
+                },
+                two);
+        });
+        CHECK(by_join.signal == SIGABRT);
+        CHECK(by_join.says("a task_group is joined on another scheduler; it was made here"));
+    });
+}
+#endif
 
 TEST_CASE("this_scheduler outside of run aborts") {
     const death how = death_of([] { (void)this_scheduler(); });

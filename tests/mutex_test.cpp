@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "emptied_line.hpp"
 #include "hammer.hpp"
 #include "support.hpp"
 
@@ -223,6 +224,21 @@ TEST_CASE("hammered by tasks that are cancelled at any moment, a mutex has one h
         });
         CHECK(total == expected);
         CHECK_FALSE(lock.is_locked());
+    });
+}
+
+// Who gave it back unlocked its line after it was free.
+TEST_CASE("a mutex may be destroyed by who has it after its line emptied while it was given back") {
+    on_each_reactor_kind([](auto run) {
+        destroy_when_line_empties<mutex>(
+            run,
+            [](mutex& one, signal_to_release& signal) -> task<> {
+                auto guard = co_await one.lock();
+                signal.holding();
+                guard.unlock();
+            },
+            [](mutex& one) -> task<> { const auto guard = co_await one.lock(); },
+            [](mutex& one) { return one.try_lock().has_value(); });
     });
 }
 

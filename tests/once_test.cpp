@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "emptied_line.hpp"
 #include "hammer.hpp"
 #include "sample_tasks.hpp"
 #include "support.hpp"
@@ -211,6 +212,22 @@ TEST_CASE("hammered by tasks that are cancelled or fail at any moment, a once is
             if (done[i] != (flags[i].is_done() ? 1 : 0)) ++wrong;
         }
         CHECK(wrong == 0);
+    });
+}
+
+// Who had done it unlocked its line after it was complete.
+TEST_CASE("a once may be destroyed by who finds it done after its line emptied meanwhile") {
+    on_each_reactor_kind([](auto run) {
+        destroy_when_line_empties<once>(
+            run,
+            [](once& one, signal_to_release& signal) -> task<> {
+                co_await one.call([&]() -> task<> {
+                    signal.holding();
+                    co_return;
+                });
+            },
+            [](once& one) -> task<> { co_await one.call([]() -> task<> { co_return; }); },
+            [](once& one) { return one.is_done(); });
     });
 }
 

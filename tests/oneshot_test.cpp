@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <utility>
 
 #include "hammer.hpp"
@@ -52,6 +53,30 @@ struct throws_on_move {
 };
 
 }  // namespace
+
+TEST_CASE("a oneshot is an object with two ends, which can be taken apart where it is made") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            oneshot<int> pair;
+            CHECK(pair.sender.send(1));
+            CHECK(co_await pair.receiver == 1);
+
+            auto [sender, receiver] = oneshot<std::string>();
+            static_assert(std::is_same_v<decltype(sender), oneshot_sender<std::string>>);
+            static_assert(std::is_same_v<decltype(receiver), oneshot_receiver<std::string>>);
+            CHECK(sender.send("both"));
+            CHECK(co_await receiver == "both");
+
+            struct request {  // as a member, and moved with it
+                oneshot<int> answer = {};
+            };
+            request first;
+            request moved{std::move(first)};
+            CHECK(moved.answer.sender.send(2));
+            CHECK(moved.answer.receiver.try_receive() == 2);
+        });
+    });
+}
 
 TEST_CASE("a oneshot's value arrives, whether it is sent before the wait or during it") {
     on_each_reactor_kind([](auto run) {

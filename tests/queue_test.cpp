@@ -5,6 +5,7 @@
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/testing.hpp>
 #include <rondo/runtime/timeout.hpp>
+#include <rondo/sync/channel.hpp>
 
 #include <doctest/doctest.h>
 
@@ -71,6 +72,14 @@ struct fragile {
     }
     bool operator<(const fragile& other) const { return number < other.number; }
     int number;
+};
+
+/// Kept in a box, since its move could throw; and gone from where it was moved from.
+struct boxed_text {
+    explicit boxed_text(const char* words) : text(words) {}
+    boxed_text(boxed_text&& other) noexcept(false) : text(std::move(other.text)) {}  // NOLINT
+    boxed_text& operator=(boxed_text&&) = default;
+    std::string text;
 };
 
 }  // namespace
@@ -337,6 +346,22 @@ TEST_CASE("a try_put that is refused leaves the value alone") {
     CHECK(*value == 2);
     CHECK(**one.try_get() == 1);
     CHECK_FALSE(one.try_get().has_value());
+}
+
+TEST_CASE("a closed queue or channel leaves the caller what it refuses, however it keeps items") {
+    const auto refuses = [](auto& closed, auto value, auto put) {
+        closed.close();
+        CHECK_THROWS_AS(put(closed, value), closed_error);
+        return value;
+    };
+    const auto put = [](auto& into, auto& value) { into.try_put(std::move(value)); };
+    const auto send = [](auto& into, auto& value) { into.try_send(std::move(value)); };
+    queue<std::unique_ptr<int>> pointers{1};
+    queue<boxed_text> boxes{1};
+    channel<boxed_text> pipe{1};
+    CHECK(refuses(pointers, std::make_unique<int>(1), put) != nullptr);
+    CHECK(refuses(boxes, boxed_text{"still here"}, put).text == "still here");
+    CHECK(refuses(pipe, boxed_text{"still here"}, send).text == "still here");
 }
 
 TEST_CASE("items whose move throws leave a queue in order") {

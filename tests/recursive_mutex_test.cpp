@@ -2,9 +2,11 @@
 
 #include <rondo/runtime/as_result.hpp>
 #include <rondo/runtime/resume_on.hpp>
+#include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/testing.hpp>
 #include <rondo/runtime/timeout.hpp>
+#include <rondo/runtime/when.hpp>
 
 #include <doctest/doctest.h>
 
@@ -210,6 +212,21 @@ TEST_CASE("hammered by tasks that are cancelled at any moment, a recursive_mutex
         });
         CHECK(wrong == 0);
         CHECK_FALSE(lock.is_locked());
+    });
+}
+
+// The lock belonged to the task that when_any makes, which the holder waited for.
+TEST_CASE("a recursive mutex belongs to the task that calls lock(), wherever that is awaited") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            recursive_mutex lock;
+            const auto outer = co_await lock.lock();
+            auto first = co_await when_any(lock.lock(), sleep_for(1h));
+            CHECK(first.index() == 0);
+            std::get<0>(first).unlock();
+            const auto both = co_await when_all(lock.lock(), lock.lock());
+            CHECK(std::get<0>(both).owns_lock());
+        });
     });
 }
 

@@ -11,12 +11,14 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "emptied_line.hpp"
 #include "hammer.hpp"
 #include "support.hpp"
 
@@ -253,5 +255,47 @@ TEST_CASE("hammered by tasks that are cancelled at any moment, a semaphore keeps
         CHECK(permits.available() == 3);
     });
 }
+
+namespace {
+
+struct lone_permit : semaphore {
+    lone_permit() noexcept : semaphore(1) {}
+};
+
+}  // namespace
+
+// Who gave a permit back unlocked the line after it was free.
+TEST_CASE(
+    "a semaphore may be destroyed by who has it after its line emptied while it was given back") {
+    on_each_reactor_kind([](auto run) {
+        destroy_when_line_empties<lone_permit>(
+            run,
+            [](lone_permit& one, signal_to_release& signal) -> task<> {
+                auto permit = co_await one.acquire();
+                signal.holding();
+                permit.release();
+            },
+            [](lone_permit& one) -> task<> { const auto permit = co_await one.acquire(); },
+            [](lone_permit& one) { return one.try_acquire().has_value(); });
+    });
+}
+
+TEST_CASE("a bounded semaphore refuses a release so large that the count would wrap round") {
+    bounded_semaphore two{2};
+    CHECK_THROWS_AS(two.release(SIZE_MAX), std::logic_error);
+    CHECK_THROWS_AS(two.release(SIZE_MAX - 1), std::logic_error);
+    CHECK(two.available() == 2);
+}
+
+#ifdef NDEBUG
+// In debug builds it aborts: sync_misuse_test.cpp.
+TEST_CASE("a bounded semaphore takes no permit back that release() was called for already") {
+    bounded_semaphore one{1};
+    auto permit = one.try_acquire();
+    one.release();
+    permit.reset();
+    CHECK(one.available() == 1);
+}
+#endif
 
 }  // namespace rondo::test

@@ -15,6 +15,7 @@
 #include <thread>
 #include <utility>
 
+#include "emptied_line.hpp"
 #include "hammer.hpp"
 #include "support.hpp"
 
@@ -276,6 +277,23 @@ TEST_CASE("hammered by tasks that are cancelled at any moment, a shared_mutex ex
         });
         CHECK(wrong == 0);
         CHECK(is_free(lock));
+    });
+}
+
+// Who gave it back unlocked its line after it was free.
+TEST_CASE(
+    "a shared mutex may be destroyed by who has it after its line emptied while it was given "
+    "back") {
+    on_each_reactor_kind([](auto run) {
+        destroy_when_line_empties<shared_mutex>(
+            run,
+            [](shared_mutex& one, signal_to_release& signal) -> task<> {
+                auto guard = co_await one.lock();
+                signal.holding();
+                guard.unlock();
+            },
+            [](shared_mutex& one) -> task<> { const auto guard = co_await one.lock(); },
+            [](shared_mutex& one) { return one.try_lock().has_value(); });
     });
 }
 

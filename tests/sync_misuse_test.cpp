@@ -7,6 +7,7 @@
 #include <rondo/sync/latch.hpp>
 #include <rondo/sync/mutex.hpp>
 #include <rondo/sync/recursive_mutex.hpp>
+#include <rondo/sync/semaphore.hpp>
 #include <rondo/sync/shared_mutex.hpp>
 
 #include <doctest/doctest.h>
@@ -109,6 +110,16 @@ TEST_CASE("unlocking what another task has locked aborts and names where it was 
         CHECK(says(last_words_of([&] { run(unlocked_by_another_task<shared_mutex>()); }),
                    by_another("a shared_mutex")));
     });
+}
+
+TEST_CASE("giving a permit back that a bounded semaphore has already aborts") {
+    const std::string words = last_words_of([] {
+        bounded_semaphore one{1};
+        auto permit = one.try_acquire();
+        one.release();
+        permit.reset();
+    });
+    CHECK(words.starts_with("rondo: permits of a semaphore are given back that it has already"));
 }
 
 TEST_CASE("waiting for a condition without holding the mutex aborts and names the place") {

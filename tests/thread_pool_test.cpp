@@ -1,8 +1,11 @@
 #include <rondo/runtime/thread_pool.hpp>
 
 #include <rondo/runtime/as_result.hpp>
+#include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/testing.hpp>
+#include <rondo/runtime/timeout.hpp>
+#include <rondo/runtime/when.hpp>
 
 #include <doctest/doctest.h>
 
@@ -10,6 +13,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <latch>
@@ -31,6 +35,8 @@
 namespace rondo::test {
 
 namespace {
+
+using namespace std::chrono_literals;
 
 static_assert(std::is_trivially_destructible_v<mapped<std::string>::next_awaiter>);
 static_assert(std::is_trivially_destructible_v<mapped_unordered<std::string>::next_awaiter>);
@@ -116,6 +122,18 @@ TEST_CASE("a job's callable is gone before its future is done") {
     const auto shared = std::make_shared<int>(1);
     pool.submit([shared] {}).get();
     CHECK(shared.use_count() == 1);
+}
+
+TEST_CASE("a cancelled job's callable is gone before its future is done") {
+    thread_pool pool{1};
+    blocked_pool blocked{pool};
+    auto shared = std::make_shared<int>(1);
+    future<> waiting = pool.submit([shared] {});
+    long left = 0;
+    waiting.add_done_callback([&](const future<>&) { left = shared.use_count(); });
+    CHECK(waiting.cancel());
+    CHECK(left == 1);
+    blocked.open();
 }
 
 TEST_CASE("a task awaits a job, and its reactor goes on meanwhile") {
@@ -407,6 +425,26 @@ TEST_CASE("map gives a task its results in order, and an exception where its res
             std::string all;
             while (auto one = co_await text.next()) all += *one;
             CHECK(all == "012345678910111213141516171819");
+        });
+    });
+}
+
+TEST_CASE("the next result of a map takes a time limit, as_result and when_any") {
+    on_each_reactor_kind([](auto run) {
+        thread_pool pool{1};
+        run([&]() -> task<> {
+            blocked_pool blocked{pool};
+            auto results = pool.map([](int number) { return number + 1; }, numbers(2));
+            const auto late = co_await as_result(with_timeout(1ms, results.next()));
+            CHECK(late.error() == std::errc::timed_out);
+            const auto first = co_await when_any(results.next(), yield());
+            CHECK(first.index() == 1);
+            blocked.open_without_waiting();
+            const auto now = co_await as_result(with_timeout(1h, results.next()));
+            CHECK(now.has_value());
+            CHECK(**now == 1);
+            const auto second = co_await when_any(results.next(), sleep_for(1h));
+            CHECK(second.index() == 0);
         });
     });
 }

@@ -127,6 +127,31 @@ TEST_CASE("a plain thread sets a watch") {
     });
 }
 
+// What there is to see is seen by AddressSanitizer and ThreadSanitizer.
+TEST_CASE("who has waited for a change may destroy the watch, though set() has not returned") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            std::atomic<watch<int>*> shared{nullptr};
+            std::atomic<bool> over{false};
+            std::thread setter([&] {
+                while (!over) {
+                    if (watch<int>* one = shared.exchange(nullptr)) one->set(1);
+                }
+            });
+            for (int i = 0; i < 1'000; ++i) {
+                auto number = std::make_unique<watch<int>>(0);
+                shared = number.get();
+                if (i % 2 == 0) {
+                    while (number->version() == 1) std::this_thread::yield();
+                }
+                CHECK(co_await number->changed(1) == 2);
+            }
+            over = true;
+            setter.join();
+        });
+    });
+}
+
 TEST_CASE("on all reactors a watch's values come in order, and nobody is forgotten") {
     on_each_reactor_kind([](auto run) {
         watch<int> number{0};

@@ -2,6 +2,7 @@
 
 #include <rondo/io/stream.hpp>
 #include <rondo/net/tcp.hpp>
+#include <rondo/runtime/detail/buffer_pool.hpp>
 #include <rondo/runtime/detail/open_descriptor.hpp>
 #include <rondo/runtime/reactor_kind.hpp>
 
@@ -14,6 +15,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <system_error>
@@ -115,6 +117,84 @@ std::error_code recv_exactly_operation::code() const noexcept {
     return {-result, std::system_category()};
 }
 
+// receive
+
+int receive_operation::begin() noexcept {
+    buffer_pool* pool = current_core->io->buffers();
+    if (pool == nullptr) return -ENOMEM;
+    if (!pool->feeds_ring()) way_ = way::poll;
+    return stream_operation::begin();
+}
+
+void receive_operation::prepare(io_uring_sqe& sqe) noexcept {
+    if (way_ == way::poll) return io_uring_prep_poll_add(&sqe, fd, POLLIN);
+    io_uring_prep_recv(&sqe, fd, nullptr, buffer_pool::buffer_size, 0);
+    sqe.flags |= IOSQE_BUFFER_SELECT;
+    sqe.buf_group = reactor::buffer_group;
+}
+
+// On epoll, and on io_uring where the kernel does not pick, or has nothing to pick from.
+int receive_operation::attempt() noexcept {
+    buffer_pool& pool = *current_core->io->buffers();
+    const std::uint16_t index = pool.feeds_ring() ? buffer_pool::none : pool.take();
+    std::byte* space = index != buffer_pool::none
+                           ? pool.at(index)
+                           : static_cast<std::byte*>(std::malloc(buffer_pool::buffer_size));
+    if (space == nullptr) return -ENOMEM;
+    const int value = try_recv(fd, {space, buffer_pool::buffer_size});
+    if (value > 0) {
+        buffer = index;
+        space_ = space;
+    } else if (index != buffer_pool::none) {
+        pool.give_back(index, space);
+    } else {
+        std::free(space);
+    }
+    return value;
+}
+
+bool receive_operation::finish(int value) noexcept {
+    result = value;
+    if (space_ != nullptr) {
+        drained = value < static_cast<int>(buffer_pool::buffer_size);
+        return true;
+    }
+    buffer_pool& pool = *current_core->io->buffers();
+    if (buffer != buffer_pool::none) {
+        pool.taken(buffer);
+        space_ = pool.at(buffer);
+        if (value <= 0) pool.give_back(buffer, std::exchange(space_, nullptr));
+        return true;
+    }
+    if (way_ == way::poll && value > 0) {  // readiness: data would have space
+        if (pool.feeds_ring()) {
+            way_ = way::repicked;
+            return false;
+        }
+        result = attempt();
+        return result != -EAGAIN;
+    }
+    if (value != -ENOBUFS) return true;
+    if (pool.replenish()) return false;
+    if (way_ == way::picked) {
+        way_ = way::poll;
+        return false;
+    }
+    result = attempt();
+    if (result != -EAGAIN) return true;
+    way_ = way::poll;
+    return false;
+}
+
+void receive_operation::describe(std::FILE* out) const {
+    std::fprintf(out, "receive on fd %d", fd);
+}
+
+rondo::buffer receive_operation::value() const noexcept {
+    buffer_pool* pool = buffer != buffer_pool::none ? current_core->io->buffers() : nullptr;
+    return {space_, space_ != nullptr ? static_cast<std::size_t>(result) : 0, pool, buffer};
+}
+
 // send
 
 void send_some_operation::prepare(io_uring_sqe& sqe) noexcept { prepare_send(sqe, fd, bytes_); }
@@ -123,11 +203,21 @@ int send_some_operation::attempt() noexcept { return try_send(fd, bytes_); }
 
 void send_some_operation::describe(std::FILE* out) const { std::fprintf(out, "send on fd %d", fd); }
 
-void send_all_operation::prepare(io_uring_sqe& sqe) noexcept { prepare_send(sqe, fd, left_); }
+void send_all_operation::prepare(io_uring_sqe& sqe) noexcept {
+    if (!stream_->zero_copy_ || left_.size() < least_without_copy ||
+        !current_core->io->sends_without_copy()) {
+        return prepare_send(sqe, fd, left_);
+    }
+    constexpr unsigned report_usage = 1u << 3;  // newer than the headers of liburing 2.3
+    io_uring_prep_send_zc(&sqe, fd, left_.data(), clamped(left_.size()), MSG_NOSIGNAL, 0);
+    sqe.ioprio |= report_usage;
+}
 
 int send_all_operation::attempt() noexcept { return try_send(fd, left_); }
 
 bool send_all_operation::finish(int value) noexcept {
+    // The way to this peer needs copies (loopback does): no more of them that cost extra.
+    if (buffer == copied) stream_->zero_copy_ = false;
     result = value;
     if (value < 0) return true;
     left_ = left_.subspan(static_cast<std::size_t>(value));

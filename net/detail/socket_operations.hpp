@@ -2,6 +2,7 @@
 // The operations behind tcp_stream and tcp_listener; see runtime/detail/operation.hpp for their
 // shape.
 
+#include <rondo/io/buffer.hpp>
 #include <rondo/net/endpoint.hpp>
 #include <rondo/runtime/detail/operation.hpp>
 
@@ -93,6 +94,33 @@ private:
     std::size_t done_ = 0;
 };
 
+/// Receives into a buffer of the reactor's. None is held while nothing has come: the kernel picks
+/// one when it has data (io_uring), or a call tries with one that goes back when there was nothing.
+/// When all are lent it waits until there is data, and takes memory of its own.
+class receive_operation final : public stream_operation<receive_operation, rondo::buffer> {
+public:
+    receive_operation(const tcp_stream& stream, int descriptor) noexcept
+        : stream_operation(stream, descriptor, readiness::read) {}
+
+    int begin() noexcept;
+    void prepare(io_uring_sqe& sqe) noexcept override;
+    int attempt() noexcept override;
+    bool finish(int value) noexcept override;
+    void describe(std::FILE* out) const override;
+    rondo::buffer value() const noexcept;
+    [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "read from", code); }
+
+private:
+    enum class way : std::uint8_t {
+        picked,    // the kernel picks a buffer from the ring
+        poll,      // that found none: waits until there is data
+        repicked,  // there is: tries the ring once more
+    };
+
+    std::byte* space_ = nullptr;  // buffer `buffer` of the pool's, or memory of its own
+    way way_ = way::picked;
+};
+
 class send_some_operation final : public stream_operation<send_some_operation, std::size_t> {
 public:
     send_some_operation(const tcp_stream& stream, int descriptor,
@@ -111,6 +139,10 @@ private:
 
 class send_all_operation final : public stream_operation<send_all_operation, void> {
 public:
+    /// Smaller sends are copied: pinning pages and a second completion cost more than that. Where
+    /// the line is depends on the machine; 10 KB in the kernel's documentation of MSG_ZEROCOPY.
+    static constexpr std::size_t least_without_copy = 32 * 1024;
+
     send_all_operation(const tcp_stream& stream, int descriptor,
                        std::span<const std::byte> bytes) noexcept
         : stream_operation(stream, descriptor, readiness::write), left_(bytes) {}

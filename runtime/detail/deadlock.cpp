@@ -101,11 +101,12 @@ std::size_t threads_of_process() {
     for (std::string line; std::getline(status, line);) {
         if (!line.starts_with(key)) continue;
         std::size_t count = std::strtoul(line.c_str() + key.size(), nullptr, 10);
+// ThreadSanitizer starts a thread of its own together with the first other one.
 #if defined(__SANITIZE_THREAD__)
-        count -= 1;
+        if (count > 1) --count;
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
-        count -= 1;
+        if (count > 1) --count;
 #endif
 #endif
         return count;

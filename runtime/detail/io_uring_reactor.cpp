@@ -1,10 +1,12 @@
 #include <rondo/runtime/detail/io_uring_reactor.hpp>
 
+#include <rondo/runtime/detail/buffer_pool.hpp>
 #include <rondo/runtime/detail/operation.hpp>
 #include <rondo/runtime/detail/pending_list.hpp>
 
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,9 +26,11 @@ constexpr unsigned submission_entries = 256;
 constexpr unsigned completion_entries = 4096;
 
 // Newer than the headers of liburing 2.3.
+constexpr unsigned feature_reg_reg_ring = 1u << 13;  // Linux 6.3
 // Linux 6.12, which also brought absolute deadlines
 constexpr unsigned feature_min_timeout = 1u << 15;
 constexpr unsigned feature_no_iowait = 1u << 17;  // Linux 6.15
+constexpr std::uint32_t notification_copied = 1u << 31;
 constexpr unsigned enter_abs_timer = 1u << 5;
 constexpr unsigned enter_no_iowait = 1u << 7;
 
@@ -143,6 +147,9 @@ void io_uring_reactor::check_operations() {
           IORING_OP_SHUTDOWN, IORING_OP_READ}) {
         complete = complete && io_uring_opcode_supported(probe, opcode) != 0;
     }
+    // Linux 6.0; telling whether it was of use came with 6.2, which nothing else tells apart.
+    sends_without_copy_ = io_uring_opcode_supported(probe, IORING_OP_SEND_ZC) != 0 &&
+                          (features_ & feature_reg_reg_ring) != 0;
     io_uring_free_probe(probe);
     if (!complete) throw_unavailable(EOPNOTSUPP, "the kernel lacks an operation");
     // A sandbox may allow the setup and deny the rest.
@@ -178,6 +185,7 @@ void io_uring_reactor::send(operation& op) noexcept {
         io_uring_prep_poll_add(sqe, op.fd, static_cast<unsigned>(poll_events(op.waits_for)));
     } else {
         op.prepare(*sqe);
+        if (sqe->opcode == IORING_OP_SEND_ZC) op.reactor_state |= without_copy;
     }
     io_uring_sqe_set_data(sqe, &op);
 }
@@ -202,9 +210,17 @@ void io_uring_reactor::cancel(operation& op) noexcept {
         backlog_.remove(op);
         op.result = -ECANCELED;
         retire(op);
-    } else if ((op.reactor_state & cancel_queued) == 0) {
-        send_cancel(op);
+    } else {
+        if ((op.reactor_state & without_copy) != 0) recall_memory(op);
+        if ((op.reactor_state & (cancel_queued | sent)) == 0) send_cancel(op);
     }
+}
+
+// The kernel keeps memory that is sent in place until the peer has acknowledged it, however long
+// that takes. Only a connection that is broken off gives it back at once: connect(2), AF_UNSPEC.
+void io_uring_reactor::recall_memory(const operation& op) noexcept {
+    const sockaddr nobody_else{AF_UNSPEC, {}};
+    ::connect(op.fd, &nobody_else, sizeof nobody_else);
 }
 
 void io_uring_reactor::send_cancel(operation& op) noexcept {
@@ -300,13 +316,33 @@ void io_uring_reactor::collect() noexcept {
             wake_armed_ = false;
             continue;
         }
-        completed(*reinterpret_cast<operation*>(cqe->user_data), cqe->res);
+        completed(*reinterpret_cast<operation*>(cqe->user_data), *cqe);
     }
     io_uring_cq_advance(&ring_, count);
 }
 
-void io_uring_reactor::completed(operation& op, int value) noexcept {
+void io_uring_reactor::completed(operation& op, const io_uring_cqe& completion) noexcept {
+    int value = completion.res;
+    // A send without copy has two completions: its result, and that the memory is free again.
+    if ((completion.flags & IORING_CQE_F_MORE) != 0) {
+        op.result = value;
+        op.reactor_state |= sent;
+        return;
+    }
+    op.buffer = (completion.flags & IORING_CQE_F_BUFFER) != 0
+                    ? static_cast<std::uint16_t>(completion.flags >> IORING_CQE_BUFFER_SHIFT)
+                    : buffer_pool::none;
+    if ((op.reactor_state & sent) != 0) {
+        if ((static_cast<std::uint32_t>(value) & notification_copied) != 0) {
+            op.buffer = operation::copied;
+        }
+        value = op.result;
+    }
     const bool asked_to_end = op.cancel_wanted || op.fd_closed;
+    if ((op.reactor_state & without_copy) != 0) {
+        op.reactor_state &= static_cast<std::uint8_t>(~(sent | without_copy));
+        if (asked_to_end) value = -ECANCELED;  // whatever it says, its connection is no more
+    }
     if ((op.reactor_state & polling) != 0) {
         op.reactor_state &= static_cast<std::uint8_t>(~polling);
         if (value >= 0 && !asked_to_end) return send(op);
@@ -334,6 +370,24 @@ void io_uring_reactor::retire(operation& op) noexcept {
     // After a close the number may belong to a new descriptor, whose list this operation is not in.
     if (!op.fd_closed) remove_pending(at.pending, op);
     complete(op);
+}
+
+void io_uring_reactor::prepare_buffers(buffer_pool& pool) noexcept {
+    constexpr std::size_t page = 4096;
+    void* memory = std::aligned_alloc(page, buffer_pool::most_buffers * sizeof(io_uring_buf));
+    if (memory == nullptr) return;
+    buffer_ring_.reset(static_cast<io_uring_buf_ring*>(memory));
+    io_uring_buf_ring_init(buffer_ring_.get());
+    io_uring_buf_reg where{};
+    where.ring_addr = reinterpret_cast<std::uint64_t>(memory);
+    where.ring_entries = buffer_pool::most_buffers;
+    where.bgid = buffer_group;
+    // Linux 5.19 and later
+    if (io_uring_register_buf_ring(&ring_, &where, 0) == 0) {
+        pool.feed(buffer_ring_.get());
+    } else {
+        buffer_ring_.reset();
+    }
 }
 
 void io_uring_reactor::wake() noexcept {

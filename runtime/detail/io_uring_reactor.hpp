@@ -7,6 +7,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
 #include <vector>
 
 namespace rondo::detail {
@@ -22,6 +24,7 @@ public:
     ~io_uring_reactor() override;
 
     reactor_kind kind() const noexcept override { return reactor_kind::io_uring; }
+    bool sends_without_copy() const noexcept override { return sends_without_copy_; }
     submission submit(operation& op) noexcept override;
     void cancel(operation& op) noexcept override;
     void wait(std::int64_t deadline) noexcept override;
@@ -31,6 +34,9 @@ public:
     void release(int fd) noexcept override;
     void close(int fd) noexcept override;
     void flush() noexcept override;
+
+protected:
+    void prepare_buffers(buffer_pool& pool) noexcept override;
 
 private:
     // What is known of one descriptor.
@@ -44,6 +50,8 @@ private:
         in_kernel = 1,
         polling = 2,        // that request asks for readiness: the operation itself gave EAGAIN
         cancel_queued = 4,  // in cancels_
+        without_copy = 8,   // that request sends memory in place
+        sent = 16,          // ... and has its result, while the memory is still the kernel's
     };
 
     // FIFO through operation::next_queued.
@@ -65,22 +73,29 @@ private:
     void mark_unawaited(io_uring_sqe& sqe) const noexcept;
     void send(operation& op) noexcept;
     void send_cancel(operation& op) noexcept;
+    static void recall_memory(const operation& op) noexcept;
     void send_backlog() noexcept;
     unsigned publish() noexcept;
     int enter(unsigned to_submit, unsigned wait_for, std::int64_t deadline) noexcept;
     void arm_wake() noexcept;
     void collect() noexcept;
-    void completed(operation& op, int value) noexcept;
+    void completed(operation& op, const io_uring_cqe& completion) noexcept;
     void retire(operation& op) noexcept;
 
     io_uring ring_{};
     unsigned features_ = 0;
+    bool sends_without_copy_ = false;
     bool wake_armed_ = false;
     int wake_fd_ = -1;
     std::uint64_t wake_ups_ = 0;  // where the kernel puts what it reads from it
     op_queue backlog_;            // operations that found the submission queue full
     op_queue cancels_;            // cancel requests that did
     std::vector<entry> entries_;  // by descriptor
+
+    struct freed {
+        void operator()(void* memory) const noexcept { std::free(memory); }
+    };
+    std::unique_ptr<io_uring_buf_ring, freed> buffer_ring_;  // free buffers, for the kernel to pick
 };
 
 }  // namespace rondo::detail

@@ -62,6 +62,10 @@ public:
     // after finish(): it took all there was; more will make the descriptor ready anew
     bool drained = false;
     std::uint8_t reactor_state = 0;  // belongs to the reactor
+    // before finish(): the buffer that the kernel picked for the result, or buffer_pool::none; of a
+    // send without copy, `copied` where there was one after all
+    std::uint16_t buffer = 0xffff;
+    static constexpr std::uint16_t copied = 0xfffe;
 
 protected:
     operation(int descriptor, readiness direction) noexcept

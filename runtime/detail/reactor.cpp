@@ -1,10 +1,12 @@
 #include <rondo/runtime/detail/reactor.hpp>
 
+#include <rondo/runtime/detail/buffer_pool.hpp>
 #include <rondo/runtime/detail/operation.hpp>
 
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -35,6 +37,16 @@ reactor::reactor() noexcept
           static constinit std::atomic<std::uint32_t> last{0};
           return ++last;
       }()) {}
+
+reactor::~reactor() {
+    if (buffers_ != nullptr) buffers_->close();
+}
+
+buffer_pool* reactor::make_buffers() noexcept {
+    buffers_ = new (std::nothrow) buffer_pool;
+    if (buffers_ != nullptr) prepare_buffers(*buffers_);
+    return buffers_;
+}
 
 void operation::cancel() noexcept {
     cancel_wanted = true;

@@ -8,6 +8,7 @@
 
 namespace rondo::detail {
 
+class buffer_pool;
 class operation;
 
 enum class submission : bool {
@@ -20,6 +21,9 @@ enum class submission : bool {
 /// code.
 class reactor {
 public:
+    /// What an io_uring request names to have the kernel pick one of buffers().
+    static constexpr std::uint16_t buffer_group = 0;
+
     /// wait() with this deadline does not sleep.
     static constexpr std::int64_t no_wait = INT64_MIN;
     /// ... and with this one sleeps until something happens.
@@ -28,9 +32,12 @@ public:
     reactor() noexcept;
     reactor(const reactor&) = delete;
     reactor& operator=(const reactor&) = delete;
-    virtual ~reactor() = default;
+    virtual ~reactor();
 
     virtual reactor_kind kind() const noexcept = 0;
+
+    /// Whether it takes requests to send memory without copying it, and tells whether it could.
+    virtual bool sends_without_copy() const noexcept { return false; }
 
     /// Another number for each reactor that the process makes; never 0.
     std::uint32_t id() const noexcept { return id_; }
@@ -65,11 +72,24 @@ public:
     /// Releases and closes a descriptor, at the latest when the reactor next waits.
     virtual void close(int fd) noexcept = 0;
 
+    /// The buffers that operations receive into when they have brought no space of their own. Made
+    /// at the first call; null when there is no memory for it.
+    buffer_pool* buffers() noexcept { return buffers_ != nullptr ? buffers_ : make_buffers(); }
+    /// For a look from another pool's point of view: does not make them.
+    const buffer_pool* buffers_if_any() const noexcept { return buffers_; }
+
     /// Carries out at once what may otherwise wait: afterwards closed descriptors are free.
     virtual void flush() noexcept = 0;
 
+protected:
+    /// Where the kernel picks buffers by itself, tells it where they are.
+    virtual void prepare_buffers(buffer_pool&) noexcept {}
+
 private:
+    buffer_pool* make_buffers() noexcept;
+
     const std::uint32_t id_;
+    buffer_pool* buffers_ = nullptr;
 };
 
 /// The reactor asked for; see reactor_kind for what `automatic` and RONDO_REACTOR mean. Throws

@@ -104,6 +104,26 @@ public:
         if (done.woken != nullptr) done.woken->wake();
         return done.outcome;
     }
+    /// The same for the value of an item: false where there is no room, otherwise throws. It is left
+    /// as it was where nothing has happened, as far as it can be.
+    template <class T>
+    bool try_put_value(T& value) {
+        if constexpr (std::is_same_v<item_type, T>) {
+            return was_put(try_put(value));
+        } else {
+            item_type item = keep_item<item_type>(std::move(value));
+            const item_outcome how = try_put(item);
+            if constexpr (std::is_move_assignable_v<T>) {
+                if (how != item_outcome::done) value = std::move(*item);
+            }
+            return was_put(how);
+        }
+    }
+    template <class T>
+    bool try_put_copy(const T& value) {
+        item_type item = keep_item<item_type>(value);
+        return was_put(try_put(item));
+    }
     item_outcome try_get(item_type* place) noexcept {
         lock_.lock();
         const step done = get_step(place);
@@ -203,6 +223,11 @@ private:
     static void turn_away(waiter_type& one, wake_list& woken) noexcept {
         one.outcome = item_outcome::closed;
         woken.push(one);
+    }
+    static bool was_put(item_outcome how) {
+        if (how == item_outcome::waits) return false;
+        if (how != item_outcome::done) throw_outcome(how);
+        return true;
     }
     bool leave_line(wait_list& line, waiter_type& one) noexcept {
         const std::lock_guard guard(lock_);

@@ -1,15 +1,16 @@
 #pragma once
 // A lock for a few instructions, as the lines of waiters need it. Whoever finds it taken spins a
-// moment, then sleeps: the holder may be a thread of lower priority, which spinning would starve.
-// U. Drepper, "Futexes Are Tricky", 2011, mutex 2.
+// moment, then naps and looks again: the holder has lost its processor, and may be a thread of lower
+// priority, which spinning would starve. Nobody is woken, so the unlock is a plain store, where a
+// futex needs a second locked instruction to learn of sleepers, each time, for what hardly ever
+// happens. And nothing of the lock is touched after that store: who takes it next may destroy it.
 //
-// While the process has one thread the lock needs no atomic exchange, which would be most of the
-// cost of a channel's operations. The word reads the same either way, so a thread may be started
-// while the lock is held.
+// While the process has one thread the lock needs no locked instruction at all; see one_thread.hpp.
+// The word reads the same either way, so a thread may be started while the lock is held.
 
-#include <rondo/runtime/detail/futex.hpp>
+#include <rondo/sync/detail/one_thread.hpp>
 
-#include <sys/single_threaded.h>
+#include <time.h>
 
 #include <atomic>
 #include <cstdint>
@@ -23,36 +24,29 @@ public:
     short_lock& operator=(const short_lock&) = delete;
 
     void lock() noexcept {
-        if (__libc_single_threaded) return word_.store(is_taken, std::memory_order_relaxed);
-        std::uint32_t seen = is_free;
-        // Acquire, here and below, with the release in unlock(): what the last holder did is seen.
-        if (word_.compare_exchange_strong(seen, is_taken, std::memory_order_acquire)) return;
-        lock_contended();
+        if (has_one_thread()) return word_.store(is_taken, std::memory_order_relaxed);
+        if (!take()) lock_contended();
     }
 
-    void unlock() noexcept {
-        if (__libc_single_threaded) return word_.store(is_free, std::memory_order_relaxed);
-        if (word_.exchange(is_free, std::memory_order_release) == has_sleepers) {
-            futex_wake(&word_, 1);
-        }
-    }
+    void unlock() noexcept { word_.store(is_free, std::memory_order_release); }
 
 private:
-    enum : std::uint32_t { is_free, is_taken, has_sleepers };
+    enum : std::uint32_t { is_free, is_taken };
+
+    // Acquire, with the release in unlock(): what the last holder did is seen.
+    bool take() noexcept {
+        std::uint32_t seen = is_free;
+        return word_.compare_exchange_strong(seen, is_taken, std::memory_order_acquire);
+    }
 
     void lock_contended() noexcept {
         constexpr int spins = 40;
-        for (int i = 0; i < spins; ++i) {
-            std::uint32_t seen = is_free;
-            if (word_.load(std::memory_order_relaxed) == is_free &&
-                word_.compare_exchange_strong(seen, is_taken, std::memory_order_acquire)) {
-                return;
+        constexpr timespec nap{0, 20'000};
+        for (;; ::nanosleep(&nap, nullptr)) {
+            for (int i = 0; i < spins; ++i) {
+                if (word_.load(std::memory_order_relaxed) == is_free && take()) return;
+                relax();
             }
-            relax();
-        }
-        // It may be marked as slept on by nobody: that costs its holder one call.
-        while (word_.exchange(has_sleepers, std::memory_order_acquire) != is_free) {
-            futex_wait(word_, has_sleepers);
         }
     }
 
