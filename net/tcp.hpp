@@ -160,7 +160,8 @@ public:
 
     /// Lets write_all of one buffer of 32 KiB or more hand its memory to the network card instead of
     /// copying it, where the reactor is io_uring on Linux 6.3 or later and the card can do it; a
-    /// stream for which it turns out to copy all the same goes back to plain sends. Such a write
+    /// stream for which it turns out to copy all the same, or for which no more memory may be locked
+    /// (RLIMIT_MEMLOCK counts what is on its way), goes back to plain sends. Such a write
     /// completes when the peer has acknowledged the bytes, not when they are on their way: for bulk
     /// data in large pieces, not for short answers. For the same reason cancelling one, or closing
     /// the stream meanwhile, breaks the connection off with a reset: nothing else makes the kernel

@@ -70,7 +70,7 @@ scheduler::scheduler(const runtime_options& options, detail::runtime_threads& th
       reactor_(detail::make_reactor(options.reactor)),
       kind_(reactor_->kind()),
       tasks_(core_.root, std::source_location::current()),
-      spin_policy_(std::chrono::nanoseconds(options.spin).count()) {
+      spin_policy_(detail::saturated_ns(options.spin)) {
     core_.io = reactor_.get();
     core_.reactor_id = reactor_->id();
     core_.owner = this;
@@ -151,7 +151,7 @@ void scheduler::run_until(Condition done) noexcept {
             continue;
         }
         if (done()) return;
-        if (!spin_policy_.worthwhile() || !spin()) sleep();
+        if (!spin_policy_.enabled() || !spin()) sleep();
     }
 }
 
@@ -195,18 +195,24 @@ void scheduler::take_messages() noexcept {
     }
 }
 
-// Looks for work for a while; true: there is some.
+// Looks for work, for a while if that has lately been worth it; true: there is some.
 bool scheduler::spin() noexcept {
     const std::int64_t due = core_.timers.next_deadline();
-    const std::int64_t until = detail::now_ns() + spin_policy_.patience();
-    for (;;) {
+    std::int64_t now = 0;
+    const auto look = [&] {
         reactor_->wait(detail::reactor::no_wait);
-        const std::int64_t now = detail::now_ns();
-        if (!core_.ready.empty() || !core_.messages.empty() || now >= due) {
-            spin_policy_.found_something();
-            return true;
-        }
-        if (now >= until) break;
+        now = detail::now_ns();
+        return !core_.ready.empty() || !core_.messages.empty() || now >= due;
+    };
+    // The first look finds what has come already, and what completes as it is submitted, as most
+    // sends do: that needs no patience, and speaks for none.
+    if (look()) return true;
+    if (!spin_policy_.worthwhile()) return false;
+    const std::int64_t until = now + spin_policy_.patience();
+    while (now < until) {
+        if (!look()) continue;
+        spin_policy_.found_something();
+        return true;
     }
     spin_policy_.found_nothing();
     return false;

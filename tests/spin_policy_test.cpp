@@ -8,6 +8,8 @@
 
 #include <doctest/doctest.h>
 
+#include <time.h>
+
 #include <chrono>
 #include <string>
 
@@ -33,6 +35,13 @@ task<> echo_times(tcp_stream& stream, int times) {
         const buffer got = co_await stream.receive();
         co_await stream.write_all(got);
     }
+}
+
+/// What the calling thread has used so far.
+std::chrono::nanoseconds processor_time() {
+    timespec used{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
 }
 
 }  // namespace
@@ -82,6 +91,34 @@ TEST_CASE("a reactor that spins does all that one that sleeps does") {
             co_await group.join();
         });
         // Neither a timer nor a message, the one to halt included, waited for the end of a look.
+    });
+}
+
+TEST_CASE("what a server with little to do sends does not keep it looking") {
+    on_each_reactor_kind([](auto run) {
+        constexpr int times = 25;
+        const auto begin = processor_time();
+        rondo::run(
+            []() -> task<> {
+                auto [peer, stream] = co_await accept_peer();
+                for (int i = 0; i < times; ++i) {
+                    co_await sleep_for(10ms);
+                    co_await stream.write_all("tick");
+                }
+            },
+            {.reactor = run.kind(), .spin = 4ms});
+        // A look in vain a round would burn 100 ms.
+        CHECK(processor_time() - begin < 50ms);
+    });
+}
+
+TEST_CASE("any length of a look can be asked for") {
+    on_each_reactor_kind([](auto run) {
+        for (const auto spin :
+             {std::chrono::microseconds::min(), std::chrono::microseconds::max()}) {
+            rondo::run([]() -> task<> { co_await sleep_for(1ms); },
+                       {.reactor = run.kind(), .spin = spin});
+        }
     });
 }
 

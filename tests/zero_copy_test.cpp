@@ -5,6 +5,13 @@
 
 #include <doctest/doctest.h>
 
+#include <linux/capability.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
 #include <string>
 
 #include "net_support.hpp"
@@ -29,6 +36,31 @@ task<> insist(tcp_stream& stream, const std::string& text, int times) {
         co_await stream.write_all(text);
     }
 }
+
+/// No more than 1 MiB of memory may be locked, for a while, not even by privilege.
+class locked_memory_shortage {
+public:
+    locked_memory_shortage() {
+        REQUIRE(::getrlimit(RLIMIT_MEMLOCK, &before_) == 0);
+        const rlimit little{1024 * 1024, before_.rlim_max};
+        REQUIRE(::setrlimit(RLIMIT_MEMLOCK, &little) == 0);
+        REQUIRE(::syscall(SYS_capget, &thread_, had_.data()) == 0);
+        auto less = had_;
+        less[CAP_TO_INDEX(CAP_IPC_LOCK)].effective &= ~CAP_TO_MASK(CAP_IPC_LOCK);
+        REQUIRE(::syscall(SYS_capset, &thread_, less.data()) == 0);
+    }
+    locked_memory_shortage(const locked_memory_shortage&) = delete;
+    locked_memory_shortage& operator=(const locked_memory_shortage&) = delete;
+    ~locked_memory_shortage() {
+        ::syscall(SYS_capset, &thread_, had_.data());
+        ::setrlimit(RLIMIT_MEMLOCK, &before_);
+    }
+
+private:
+    rlimit before_{};
+    __user_cap_header_struct thread_{_LINUX_CAPABILITY_VERSION_3, 0};
+    std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> had_{};
+};
 
 }  // namespace
 
@@ -121,6 +153,73 @@ TEST_CASE("a write without copy ends by cancellation, close and reset, at any mo
                     }
                 }
             }
+        });
+    });
+}
+
+TEST_CASE("a write goes on with copies where no more memory may be locked") {
+    on_each_reactor_kind([](auto run) {
+        const locked_memory_shortage shortage;
+        run([]() -> task<> {
+            auto [client, server] = co_await connected_pair();
+            client.set_zero_copy(true);
+            const std::string text = pattern(3'000'000);
+            task_group group;
+            auto reading = group.spawn(read_text(server, text.size()));
+            co_await client.write_all(text);
+            const std::string got = co_await reading;
+            CHECK((got == text));
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("a socket that cannot send without copy sends with one") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            int ends[2];
+            REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+            tcp_stream client{detail::socket_handle{ends[0]}, any_port()};
+            tcp_stream server{detail::socket_handle{ends[1]}, any_port()};
+            client.set_zero_copy(true);
+            const std::string text = pattern(1'000'000);
+            task_group group;
+            auto reading = group.spawn(read_text(server, text.size()));
+            co_await client.write_all(text);
+            const std::string got = co_await reading;
+            CHECK((got == text));
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("a write cancelled after its stream was closed leaves the next of that number alone") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            const std::string text = pattern(300'000);
+            auto listener = tcp_listener::bind(any_port());
+            plain_socket peer{listener.local_endpoint()};
+            auto stream = co_await listener.accept();
+            plain_socket other_peer{listener.local_endpoint()};
+            auto other = co_await listener.accept();
+            const int number = stream.native_handle();
+            stream.set_zero_copy(true);
+            std::string space(100, '\0');
+            task_group group;
+            auto writing = group.spawn(outcome_of(stream.write_all(text), form::as_result));
+            auto reading =
+                group.spawn(outcome_of(other.read_some(bytes_of(space)), form::as_result));
+            co_await yield();
+            stream.close();
+            other.close();  // with its pending read at the latest, the first descriptor is free
+            plain_socket newcomer{listener.local_endpoint()};
+            REQUIRE(newcomer.fd() == number);
+            writing.cancel();
+            auto accepted = co_await listener.accept();
+            newcomer.send("untouched");
+            const std::string got = co_await read_text(accepted, 9);
+            CHECK(got == "untouched");
+            co_await group.join();
         });
     });
 }

@@ -19,6 +19,7 @@
 #include <cstring>
 #include <string>
 #include <system_error>
+#include <utility>
 
 namespace rondo::detail {
 
@@ -216,10 +217,13 @@ void send_all_operation::prepare(io_uring_sqe& sqe) noexcept {
 int send_all_operation::attempt() noexcept { return try_send(fd, left_); }
 
 bool send_all_operation::finish(int value) noexcept {
+    result = value;
+    // No more memory may be locked for it (RLIMIT_MEMLOCK), or the socket is none that can do it.
+    const bool refused = value == -ENOMEM || value == -ENOBUFS || value == -EOPNOTSUPP;
+    if (refused && std::exchange(stream_->zero_copy_, false)) return false;
+    if (value < 0) return true;
     // The way to this peer needs copies (loopback does): no more of them that cost extra.
     if (buffer == copied) stream_->zero_copy_ = false;
-    result = value;
-    if (value < 0) return true;
     left_ = left_.subspan(static_cast<std::size_t>(value));
     return left_.empty();
 }

@@ -211,14 +211,16 @@ void io_uring_reactor::cancel(operation& op) noexcept {
         op.result = -ECANCELED;
         retire(op);
     } else {
-        if ((op.reactor_state & without_copy) != 0) recall_memory(op);
+        // Once: by the second time the descriptor may be closed, and its number another's.
+        if ((op.reactor_state & (without_copy | recalled)) == without_copy) recall_memory(op);
         if ((op.reactor_state & (cancel_queued | sent)) == 0) send_cancel(op);
     }
 }
 
 // The kernel keeps memory that is sent in place until the peer has acknowledged it, however long
 // that takes. Only a connection that is broken off gives it back at once: connect(2), AF_UNSPEC.
-void io_uring_reactor::recall_memory(const operation& op) noexcept {
+void io_uring_reactor::recall_memory(operation& op) noexcept {
+    op.reactor_state |= recalled;
     const sockaddr nobody_else{AF_UNSPEC, {}};
     ::connect(op.fd, &nobody_else, sizeof nobody_else);
 }

@@ -52,6 +52,7 @@ private:
         cancel_queued = 4,  // in cancels_
         without_copy = 8,   // that request sends memory in place
         sent = 16,          // ... and has its result, while the memory is still the kernel's
+        recalled = 32,      // ... and its connection has been broken off for that
     };
 
     // FIFO through operation::next_queued.
@@ -73,7 +74,7 @@ private:
     void mark_unawaited(io_uring_sqe& sqe) const noexcept;
     void send(operation& op) noexcept;
     void send_cancel(operation& op) noexcept;
-    static void recall_memory(const operation& op) noexcept;
+    static void recall_memory(operation& op) noexcept;
     void send_backlog() noexcept;
     unsigned publish() noexcept;
     int enter(unsigned to_submit, unsigned wait_for, std::int64_t deadline) noexcept;
