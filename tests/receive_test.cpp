@@ -23,6 +23,17 @@
 #include "net_support.hpp"
 #include "support.hpp"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define RONDO_ADDRESS_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define RONDO_ADDRESS_SANITIZER
+#endif
+#endif
+#ifdef RONDO_ADDRESS_SANITIZER
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace {
 
 // Some tests run as on a kernel before 5.19, which does not pick buffers.
@@ -316,6 +327,34 @@ TEST_CASE("buffers given back on other threads are lent again") {
         });
     });
 }
+
+#ifdef RONDO_ADDRESS_SANITIZER
+TEST_CASE("AddressSanitizer knows which buffers are lent") {
+    on_each_way_to_receive([](auto run) {
+        run([]() -> task<> {
+            auto [peer, stream] = co_await accept_peer();
+            for (const bool elsewhere : {true, false}) {
+                // Those of a whole round, so that the next one gets them again.
+                std::vector<buffer> held = co_await hold(peer, stream, most);
+                std::vector<const std::byte*> places;
+                for (const buffer& each : held) {
+                    CHECK(__asan_region_is_poisoned(const_cast<std::byte*>(each.data()), whole) ==
+                          nullptr);
+                    places.push_back(each.data() + each.size());
+                }
+                if (elsewhere) {
+                    std::thread{[mine = std::move(held)] {}}.join();
+                } else {
+                    held.clear();
+                }
+                for (const std::byte* place : places) {
+                    CHECK(__asan_address_is_poisoned(place + 16) != 0);
+                }
+            }
+        });
+    });
+}
+#endif
 
 TEST_CASE("a buffer hops to another reactor with its task, and is given back there") {
     on_each_way_to_receive([](auto run) {
