@@ -163,9 +163,10 @@ public:
     /// stream for which it turns out to copy all the same, or for which no more memory may be locked
     /// (RLIMIT_MEMLOCK counts what is on its way), goes back to plain sends. Such a write
     /// completes when the peer has acknowledged the bytes, not when they are on their way: for bulk
-    /// data in large pieces, not for short answers. For the same reason cancelling one, or closing
-    /// the stream meanwhile, breaks the connection off with a reset: nothing else makes the kernel
-    /// give the memory back at once. Off to begin with.
+    /// data in large pieces, not for short answers. (Or when the connection has failed after the
+    /// kernel took them, which the next operation tells: success is no receipt.) For the same reason
+    /// cancelling one, or closing the stream meanwhile, breaks the connection off with a reset:
+    /// nothing else makes the kernel give the memory back at once. Off to begin with.
     void set_zero_copy(bool on) noexcept { zero_copy_ = on; }
 
     /// Whether zero copy is on and has not turned out to be of no use.

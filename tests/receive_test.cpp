@@ -8,6 +8,11 @@
 
 #include <doctest/doctest.h>
 
+#include <dlfcn.h>
+#include <liburing.h>
+
+#include <atomic>
+#include <cerrno>
 #include <string>
 #include <thread>
 #include <utility>
@@ -18,9 +23,52 @@
 #include "net_support.hpp"
 #include "support.hpp"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define RONDO_ADDRESS_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define RONDO_ADDRESS_SANITIZER
+#endif
+#endif
+#ifdef RONDO_ADDRESS_SANITIZER
+#include <sanitizer/asan_interface.h>
+#endif
+
+namespace {
+
+// Some tests run as on a kernel before 5.19, which does not pick buffers.
+std::atomic<bool> rings_denied{false};
+std::atomic<int> rings_asked_for{0};
+
+}  // namespace
+
+extern "C" int io_uring_register_buf_ring(io_uring* ring, io_uring_buf_reg* where, unsigned flags) {
+    ++rings_asked_for;
+    if (rings_denied) return -EINVAL;
+    static const auto real = reinterpret_cast<decltype(&io_uring_register_buf_ring)>(
+        ::dlsym(RTLD_NEXT, "io_uring_register_buf_ring"));
+    return real(ring, where, flags);
+}
+
 namespace rondo::test {
 
 namespace {
+
+/// On each reactor kind, and on io_uring once more without a ring of buffers.
+template <class Body>
+void on_each_way_to_receive(Body body) {
+    on_each_reactor_kind([&](auto run) {
+        const int before = rings_asked_for;
+        rings_denied = false;
+        body(run);
+        if (run.kind() != reactor_kind::io_uring) return;
+        INFO("without a ring of buffers");
+        rings_denied = true;
+        body(run);
+        rings_denied = false;
+        CHECK(rings_asked_for > before);
+    });
+}
 
 constexpr std::size_t whole = detail::buffer_pool::buffer_size;
 constexpr std::size_t most = detail::buffer_pool::most_buffers;
@@ -45,7 +93,7 @@ task<> receive_into(tcp_stream& stream, std::string& text) {
 }  // namespace
 
 TEST_CASE("receive gives what has come, and an empty buffer at the end") {
-    on_each_reactor_kind([](auto run) {
+    on_each_way_to_receive([](auto run) {
         run([]() -> task<> {
             auto [peer, stream] = co_await accept_peer();
             peer.send("hello");
@@ -74,7 +122,7 @@ TEST_CASE("receive gives what has come, and an empty buffer at the end") {
 }
 
 TEST_CASE("a receive that waits is woken by data") {
-    on_each_reactor_kind([](auto run) {
+    on_each_way_to_receive([](auto run) {
         run([]() -> task<> {
             auto [peer, stream] = co_await accept_peer();
             std::string text;
@@ -90,7 +138,7 @@ TEST_CASE("a receive that waits is woken by data") {
 }
 
 TEST_CASE("connections that wait in receive hold no buffer and little memory") {
-    on_each_reactor_kind([](auto run) {
+    on_each_way_to_receive([](auto run) {
         run([]() -> task<> {
             constexpr std::size_t count = 300;
             auto listener = tcp_listener::bind(any_port());
@@ -125,7 +173,7 @@ TEST_CASE("connections that wait in receive hold no buffer and little memory") {
 }
 
 TEST_CASE("buffers that are given back are lent again") {
-    on_each_reactor_kind([](auto run) {
+    on_each_way_to_receive([](auto run) {
         run([]() -> task<> {
             auto [peer, stream] = co_await accept_peer();
             std::vector<buffer> held = co_await hold(peer, stream, 10);
@@ -143,7 +191,7 @@ TEST_CASE("buffers that are given back are lent again") {
 }
 
 TEST_CASE("a buffer that is held stays as it is while others come") {
-    on_each_reactor_kind([](auto run) {
+    on_each_way_to_receive([](auto run) {
         run([]() -> task<> {
             auto [peer, stream] = co_await accept_peer();
             const std::vector<buffer> held = co_await hold(peer, stream, 200);
@@ -155,7 +203,7 @@ TEST_CASE("a buffer that is held stays as it is while others come") {
 }
 
 TEST_CASE("streams still receive when the reactor has lent all its buffers") {
-    on_each_reactor_kind([](auto run) {
+    on_each_way_to_receive([](auto run) {
         run([]() -> task<> {
             auto [peer, stream] = co_await accept_peer();
             std::vector<buffer> held = co_await hold(peer, stream, most + 50);
@@ -189,7 +237,7 @@ TEST_CASE("streams still receive when the reactor has lent all its buffers") {
 
 TEST_CASE(
     "a receive that began to wait when no buffer was free ends by data, end and cancellation") {
-    on_each_reactor_kind([](auto run) {
+    on_each_way_to_receive([](auto run) {
         run([]() -> task<> {
             auto [peer, stream] = co_await accept_peer();
             std::vector<buffer> held = co_await hold(peer, stream, most);
@@ -221,7 +269,7 @@ TEST_CASE(
 }
 
 TEST_CASE("a buffer goes to write_all, and outlives its stream") {
-    on_each_reactor_kind([](auto run) {
+    on_each_way_to_receive([](auto run) {
         run([]() -> task<> {
             auto [peer, stream] = co_await accept_peer();
             peer.send("there and back");
@@ -241,7 +289,7 @@ TEST_CASE("a buffer goes to write_all, and outlives its stream") {
 }
 
 TEST_CASE("a buffer outlives the run it came from") {
-    on_each_reactor_kind([](auto run) {
+    on_each_way_to_receive([](auto run) {
         std::vector<buffer> kept = run([]() -> task<std::vector<buffer>> {
             auto [peer, stream] = co_await accept_peer();
             co_return co_await hold(peer, stream, 100);
@@ -258,7 +306,7 @@ TEST_CASE("a buffer outlives the run it came from") {
 }
 
 TEST_CASE("buffers given back on other threads are lent again") {
-    on_each_reactor_kind([](auto run) {
+    on_each_way_to_receive([](auto run) {
         run([]() -> task<> {
             auto [peer, stream] = co_await accept_peer();
             for (int round = 0; round < 3; ++round) {
@@ -280,8 +328,36 @@ TEST_CASE("buffers given back on other threads are lent again") {
     });
 }
 
+#ifdef RONDO_ADDRESS_SANITIZER
+TEST_CASE("AddressSanitizer knows which buffers are lent") {
+    on_each_way_to_receive([](auto run) {
+        run([]() -> task<> {
+            auto [peer, stream] = co_await accept_peer();
+            for (const bool elsewhere : {true, false}) {
+                // Those of a whole round, so that the next one gets them again.
+                std::vector<buffer> held = co_await hold(peer, stream, most);
+                std::vector<const std::byte*> places;
+                for (const buffer& each : held) {
+                    CHECK(__asan_region_is_poisoned(const_cast<std::byte*>(each.data()), whole) ==
+                          nullptr);
+                    places.push_back(each.data() + each.size());
+                }
+                if (elsewhere) {
+                    std::thread{[mine = std::move(held)] {}}.join();
+                } else {
+                    held.clear();
+                }
+                for (const std::byte* place : places) {
+                    CHECK(__asan_address_is_poisoned(place + 16) != 0);
+                }
+            }
+        });
+    });
+}
+#endif
+
 TEST_CASE("a buffer hops to another reactor with its task, and is given back there") {
-    on_each_reactor_kind([](auto run) {
+    on_each_way_to_receive([](auto run) {
         runtime two{{.reactors = 2, .reactor = run.kind()}};
         two.run([&]() -> task<> {
             auto [peer, stream] = co_await accept_peer();
@@ -302,7 +378,7 @@ TEST_CASE("a buffer hops to another reactor with its task, and is given back the
 }
 
 TEST_CASE("receive tells errors as other reads do") {
-    on_each_reactor_kind([](auto run) {
+    on_each_way_to_receive([](auto run) {
         run([]() -> task<> {
             for (const form how : both_forms) {
                 auto [peer, stream] = co_await accept_peer();
@@ -324,7 +400,7 @@ TEST_CASE("receive tells errors as other reads do") {
 }
 
 TEST_CASE("a receive in progress ends when its stream is closed") {
-    on_each_reactor_kind([](auto run) {
+    on_each_way_to_receive([](auto run) {
         run([]() -> task<> {
             auto [peer, stream] = co_await accept_peer();
             task_group group;
@@ -339,7 +415,7 @@ TEST_CASE("a receive in progress ends when its stream is closed") {
 }
 
 TEST_CASE("receive works on a socket that is non-blocking already") {
-    on_each_reactor_kind([](auto run) {
+    on_each_way_to_receive([](auto run) {
         run([]() -> task<> {
             auto [peer, stream] = co_await accept_peer();
             make_non_blocking(stream.native_handle());
@@ -355,7 +431,7 @@ TEST_CASE("receive works on a socket that is non-blocking already") {
 }
 
 TEST_CASE("a receive cancelled around the arrival of data either gives it or leaves it") {
-    on_each_reactor_kind([](auto run) {
+    on_each_way_to_receive([](auto run) {
         run([]() -> task<> {
             int given = 0;
             int cancelled = 0;
@@ -389,7 +465,7 @@ TEST_CASE("a receive cancelled around the arrival of data either gives it or lea
 }
 
 TEST_CASE("receives end with their group, whatever they wait for") {
-    on_each_reactor_kind([](auto run) {
+    on_each_way_to_receive([](auto run) {
         run([]() -> task<> {
             auto [peer, stream] = co_await accept_peer();
             std::vector<buffer> held = co_await hold(peer, stream, most);

@@ -162,9 +162,7 @@ bool receive_operation::finish(int value) noexcept {
     }
     buffer_pool& pool = *current_core->io->buffers();
     if (buffer != buffer_pool::none) {
-        pool.taken(buffer);
         space_ = pool.at(buffer);
-        if (value <= 0) pool.give_back(buffer, std::exchange(space_, nullptr));
         return true;
     }
     if (way_ == way::poll && value > 0) {  // readiness: data would have space

@@ -23,10 +23,11 @@ namespace rondo::detail {
 
 namespace {
 
-// AddressSanitizer catches who uses a buffer that was given back.
-void forbid([[maybe_unused]] std::byte* memory) noexcept {
+// AddressSanitizer catches who uses a buffer that was given back: what follows the first `spared`
+// bytes of it.
+void forbid([[maybe_unused]] std::byte* memory, [[maybe_unused]] std::size_t spared = 0) noexcept {
 #ifdef RONDO_ADDRESS_SANITIZER
-    ASAN_POISON_MEMORY_REGION(memory, buffer_pool::buffer_size);
+    ASAN_POISON_MEMORY_REGION(memory + spared, buffer_pool::buffer_size - spared);
 #endif
 }
 
@@ -78,6 +79,7 @@ void buffer_pool::give_back(std::uint16_t index, std::byte* memory) noexcept {
         return;
     }
     auto* mine = new (memory) link{returned_.load(std::memory_order_relaxed), index};
+    forbid(memory, sizeof(link));
     // Release: what the buffer holds is seen by the reactor's thread; partner in
     // collect_returned().
     while (!returned_.compare_exchange_weak(mine->next, mine, std::memory_order_release,

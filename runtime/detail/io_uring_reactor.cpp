@@ -331,9 +331,17 @@ void io_uring_reactor::completed(operation& op, const io_uring_cqe& completion) 
         op.reactor_state |= sent;
         return;
     }
-    op.buffer = (completion.flags & IORING_CQE_F_BUFFER) != 0
-                    ? static_cast<std::uint16_t>(completion.flags >> IORING_CQE_BUFFER_SHIFT)
-                    : buffer_pool::none;
+    op.buffer = buffer_pool::none;
+    if ((completion.flags & IORING_CQE_F_BUFFER) != 0) {
+        const auto index = static_cast<std::uint16_t>(completion.flags >> IORING_CQE_BUFFER_SHIFT);
+        buffers()->taken(index);
+        if (value > 0) {
+            op.buffer = index;
+        } else {
+            // Linux 6.1 spends one on an error, on EAGAIN too, which the operation is not told of.
+            buffers()->give_back(index, buffers()->at(index));
+        }
+    }
     if ((op.reactor_state & sent) != 0) {
         if ((static_cast<std::uint32_t>(value) & notification_copied) != 0) {
             op.buffer = operation::copied;

@@ -62,8 +62,8 @@ public:
     // after finish(): it took all there was; more will make the descriptor ready anew
     bool drained = false;
     std::uint8_t reactor_state = 0;  // belongs to the reactor
-    // before finish(): the buffer that the kernel picked for the result, or buffer_pool::none; of a
-    // send without copy, `copied` where there was one after all
+    // before finish(): the buffer that the kernel picked for what it received, lent to the operation,
+    // or buffer_pool::none; of a send without copy, `copied` where there was one after all
     std::uint16_t buffer = 0xffff;
     static constexpr std::uint16_t copied = 0xfffe;
 
