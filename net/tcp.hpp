@@ -90,7 +90,8 @@ public:
 
     /// Completes when at least one byte has come, with the number read into `space`; 0 means that
     /// the peer has finished. `space` must live until then, and not be empty.
-    /// Cancellation: either nothing was read, or the bytes are reported: none is lost.
+    /// Cancellation: either nothing was read, or the bytes are reported: none is lost. (when_any drops
+    /// what a loser brings; a time limit is with_timeout.)
     detail::recv_operation read_some(std::span<std::byte> space) noexcept {
         return {*this, socket_.get(), space};
     }
@@ -99,7 +100,8 @@ public:
     /// KiB of what has; an empty one means that the peer has finished. While it waits the connection
     /// has no buffer, so this is the way to read for servers with many connections that are mostly
     /// idle.
-    /// Cancellation: either nothing was read, or the bytes are reported: none is lost.
+    /// Cancellation: either nothing was read, or the bytes are reported: none is lost. (when_any drops
+    /// what a loser brings; a time limit is with_timeout.)
     detail::receive_operation receive() noexcept { return {*this, socket_.get()}; }
 
     /// Completes when `space` is full. An earlier end is stream_errc::unexpected_end.
