@@ -35,7 +35,7 @@ static_assert(sizeof(detail::accept_operation) == 88);
 static_assert(sizeof(decltype(sleep_for(1s))) == 40);
 static_assert(sizeof(tcp_stream) == 40);
 static_assert(sizeof(buffer) == 24);
-static_assert(sizeof(detail::scheduler_core) <= 9600);
+static_assert(sizeof(detail::scheduler_core) <= 9664);
 
 constexpr int times = 500;
 
