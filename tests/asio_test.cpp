@@ -92,10 +92,10 @@ auto async_fail_to_start(Token&& token) {
         token);
 }
 
-/// Can be moved so often, and then throws.
+/// Can be passed on so often, and then throws.
 struct fragile {
     explicit fragile(int moves) : moves_left(moves) {}
-    fragile(fragile&& other) : moves_left(other.moves_left - 1) {
+    fragile(const fragile& other) : moves_left(other.moves_left - 1) {
         if (moves_left < 0) throw std::runtime_error("broken");
     }
 
@@ -236,7 +236,7 @@ TEST_CASE("an exception that comes first is thrown in the task") {
     });
 }
 
-TEST_CASE("what a result throws as it is moved is thrown in the task") {
+TEST_CASE("what a result throws as it is passed on is thrown in the task") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
             int moves = 0;
