@@ -160,9 +160,15 @@ void scheduler::run_until_done(const detail::task_state& task) noexcept {
 }
 
 void scheduler::run_until_halted() noexcept {
-    run_until([this] {
-        return halting_ && tasks_.running_ == 0 && core_.stays == 0 && core_.close_inbox();
-    });
+    const auto without_tasks = [this] {
+        return halting_ && tasks_.running_ == 0 && core_.stays == 0;
+    };
+    run_until(without_tasks);
+    // What has been submitted so far still runs. What that submits does not: functions that submit
+    // one another would keep the inbox open for ever.
+    take_messages();
+    core_.drops_calls = true;
+    run_until([&] { return without_tasks() && core_.close_inbox(); });
 }
 
 void scheduler::run_ready() noexcept {

@@ -65,6 +65,18 @@ asio::awaitable<void> wait_for(asio::steady_timer& timer, counted) {
     co_await timer.async_wait(asio::use_awaitable);
 }
 
+asio::awaitable<void> post_for_ever(counted) {
+    for (;;) co_await asio::post(asio::use_awaitable);
+}
+
+/// A function that submits itself again whenever it runs.
+struct posts_itself {
+    void operator()() const { asio::post(executor, *this); }
+
+    asio_executor executor;
+    counted kept;
+};
+
 asio::awaitable<void> wait_on(asio::any_io_executor where, counted) {
     asio::steady_timer timer{where, 1h};
     co_await timer.async_wait(asio::use_awaitable);
@@ -379,6 +391,31 @@ TEST_CASE("threads that submit while the runtime ends are told nothing and lose 
             for (std::thread& each : posters) each.join();
             CHECK(alive == 0);
         }
+    });
+}
+
+TEST_CASE("a runtime ends although functions and coroutines submit themselves for ever") {
+    on_each_reactor_kind([](auto run) {
+        std::atomic<int> alive{0};
+        run([&]() -> task<> {
+            const asio_executor here{this_scheduler()};
+            asio::post(here, posts_itself{here, counted{alive}});
+            asio::co_spawn(here, post_for_ever(counted{alive}), asio::detached);
+            co_await asio::post(here, use_task);
+            CHECK(alive != 0);
+        });
+        CHECK(alive == 0);
+    });
+}
+
+TEST_CASE("what the last task has submitted still runs") {
+    on_each_reactor_kind([](auto run) {
+        bool called = false;
+        run([&]() -> task<> {
+            asio::post(asio_executor{this_scheduler()}, [&] { called = true; });
+            co_return;
+        });
+        CHECK(called);
     });
 }
 

@@ -25,6 +25,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -293,6 +294,28 @@ TEST_CASE("an operation may be started on another thread") {
                 co_await until([&] { return read.called; });
                 CHECK(read.size == 1);
             });
+        });
+    });
+}
+
+TEST_CASE("a read that arrives after its stream and group are gone is aborted") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto [peer, connection] = co_await accept_peer();
+            auto group = std::make_unique<task_group>();
+            std::optional<asio_stream> stream{std::in_place, std::move(connection), *group};
+            char space[8];
+            completion read;
+            // This scheduler stands still meanwhile: the read is on its way, and not begun.
+            std::thread starter{
+                [&] { stream->async_read_some(asio::buffer(space), read.handler()); }};
+            starter.join();
+            stream.reset();
+            co_await group->join();
+            group.reset();
+            co_await until([&] { return read.called; });
+            CHECK(read.error == asio::error::operation_aborted);
+            CHECK(read.size == 0);
         });
     });
 }

@@ -92,6 +92,22 @@ auto async_fail_to_start(Token&& token) {
         token);
 }
 
+/// Can be passed on so often, and then throws.
+struct fragile {
+    explicit fragile(int moves) : moves_left(moves) {}
+    fragile(const fragile& other) : moves_left(other.moves_left - 1) {
+        if (moves_left < 0) throw std::runtime_error("broken");
+    }
+
+    int moves_left;
+};
+
+template <class Token>
+auto async_give_fragile(int moves, Token&& token) {
+    return asio::async_initiate<Token, void(fragile)>(
+        [moves](auto handler) { std::move(handler)(fragile{moves}); }, token);
+}
+
 }  // namespace
 
 TEST_CASE("a task awaits a timer of Asio and resumes on its own scheduler") {
@@ -216,6 +232,21 @@ TEST_CASE("an exception that comes first is thrown in the task") {
             const auto outcome = co_await code;
             CHECK(outcome.error() == pipe);
             co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("what a result throws as it is passed on is thrown in the task") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            int moves = 0;
+            std::string ending;
+            for (; moves < 20 && ending != "value"; ++moves) {
+                ending = co_await ending_of(async_give_fragile(moves, use_task));
+                CHECK((ending == "value" || ending == "broken"));
+            }
+            CHECK(ending == "value");
+            CHECK(moves > 1);
         });
     });
 }

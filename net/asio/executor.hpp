@@ -84,7 +84,10 @@ template <class F>
 class asio_call final : public posted_call {
 public:
     explicit asio_call(F f) : f_(std::move(f)) {}
-    void call() override { std::invoke(f_); }
+    // A call that is dropped is destroyed here, never inside of what has submitted it.
+    void call() override {
+        if (!current_core->drops_calls) std::invoke(f_);
+    }
 
     static void* operator new(std::size_t size) { return promise_base::operator new(size); }
     static void operator delete(void* memory, std::size_t size) noexcept {
@@ -112,7 +115,8 @@ private:
 /// that is done, which ends with the scheduler; all their handlers run on the scheduler.
 /// An exception that leaves a function stops the runtime, and is thrown by run().
 /// Once the scheduler has stopped, what waits for Asio there is destroyed without being called, and
-/// so is all that is submitted later; executors and I/O objects may outlive it.
+/// so is all that is submitted later, which begins when its last task has ended. Executors and I/O
+/// objects may outlive it, but no I/O object is to be made with an executor that has.
 /// Thread safety: any thread.
 class asio_executor {
 public:

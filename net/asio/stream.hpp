@@ -24,6 +24,7 @@
 #include <asio/dispatch.hpp>
 #include <asio/error.hpp>
 #include <asio/executor_work_guard.hpp>
+#include <asio/post.hpp>
 
 #include <cstddef>
 #include <memory>
@@ -39,15 +40,21 @@ namespace detail {
 /// What an asio_stream shares with its operations, which may outlast it.
 struct asio_stream_state {
     asio_stream_state(tcp_stream connection, task_group& of)
-        : socket(std::move(connection)), group(of), executor(this_scheduler()) {}
+        : socket(std::move(connection)), group(&of), executor(this_scheduler()) {}
 
     void close() noexcept {
         is_open = false;
         socket.close();
     }
+    void stream_ends() noexcept {
+        if (is_open) close();
+        group = nullptr;
+    }
 
     tcp_stream socket;
-    task_group& group;
+    // Null once the stream is gone: the group need not be there any more when an operation arrives
+    // that another thread has started before.
+    task_group* group;
     asio_executor executor;
     bool is_open = true;
 };
@@ -103,8 +110,16 @@ private:
     template <class Handler>
     static void launch(std::shared_ptr<asio_stream_state> state, std::span<Byte> bytes,
                        Handler handler) {
+        if (state->group == nullptr) {
+            const auto executor = asio::get_associated_executor(handler, state->executor);
+            asio::post(executor, [handler = std::move(handler)]() mutable {
+                const std::error_code aborted = asio::error::operation_aborted;
+                std::move(handler)(aborted, std::size_t{0});
+            });
+            return;
+        }
         auto slot = asio::get_associated_cancellation_slot(handler);
-        task_group& group = state->group;
+        task_group& group = *state->group;
         auto operation = group.spawn(run(std::move(state), bytes, std::move(handler)));
         if (slot.is_connected()) {
             slot.template emplace<asio_stream_canceller>(std::move(operation));
@@ -169,7 +184,8 @@ private:
 /// asio::ssl::stream makes timers with the executor, so that Asio starts its own thread there; see
 /// asio_executor. A TLS stream whose read or write was cancelled half-way is of no use any more.
 /// Thread safety: the scheduler that it was made on. Operations may be started on any thread, if no
-/// two calls are made at once.
+/// two calls are made at once; one that arrives only after the stream is gone ends with
+/// asio::error::operation_aborted, and the group does not wait for its handler.
 class asio_stream {
 public:
     using executor_type = asio_executor;
@@ -182,12 +198,12 @@ public:
     asio_stream(asio_stream&&) noexcept = default;
     asio_stream& operator=(asio_stream&& other) noexcept {
         if (this != &other) {
-            close();
+            let_go();
             state_ = std::move(other.state_);
         }
         return *this;
     }
-    ~asio_stream() { close(); }
+    ~asio_stream() { let_go(); }
 
     /// The scheduler's.
     executor_type get_executor() const noexcept { return state_->executor; }
@@ -222,6 +238,10 @@ public:
     }
 
 private:
+    void let_go() noexcept {
+        if (state_ != nullptr) state_->stream_ends();
+    }
+
     std::shared_ptr<detail::asio_stream_state> state_;
 };
 

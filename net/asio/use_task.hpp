@@ -217,11 +217,11 @@ struct asio_results<std::exception_ptr, Values...> : several<Values...> {};
 template <class T>
 class asio_wait : public asio_wait_base {
 public:
-    /// On the executor.
+    /// On the executor. By reference, so that a move that throws does so in here.
     template <class... Results>
-    void complete(Results... results) noexcept {
+    void complete(Results&&... results) noexcept {
         try {
-            keep(std::move(results)...);
+            keep(std::forward<Results>(results)...);
         } catch (...) {
             keep_exception(std::current_exception());
         }

@@ -86,8 +86,10 @@ struct scheduler_core {
     std::size_t stays = 0;       // of those, and of own tasks that are away
     std::size_t operations = 0;  // pending in the reactor
     std::uint32_t last_task_id = 0;
-    std::uint32_t selects = 0;  // begun so far: which case comes first; see select
+    std::uint32_t selects = 0;                  // begun so far: which case comes first; see select
     std::atomic<std::uintptr_t> extensions{0};  // see scheduler_extension
+    // No task is left, and what is submitted without one is dropped; the scheduler's thread only.
+    bool drops_calls = false;
 
     // What other threads write has cache lines of its own.
     alignas(64) inbox messages;
