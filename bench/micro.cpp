@@ -479,9 +479,9 @@ int main(int argc, char** argv) {
     measure("yield between two tasks", yield_in_turn, 5'000'000);
     measure("await such a task with a timeout", await_with_timeout, 1'000'000);
     // A process with one thread so far: plain loads and stores will do.
-    measure("lock and unlock a free mutex, process of 1 thread", lock_free_mutex, 5'000'000);
+    measure("lock and unlock a free mutex", lock_free_mutex, 5'000'000);
     measure("hand a mutex over to a waiting task, and yield", hand_mutex_over, 1'000'000);
-    measure("acquire and release a semaphore, 1 thread", acquire_free_semaphore, 5'000'000);
+    measure("acquire and release a free semaphore", acquire_free_semaphore, 5'000'000);
     measure("set, wait for and clear an event", set_wait_clear_event, 5'000'000);
     measure("put into a queue and get", put_and_get, 1'000'000);
     measure("channel round trip, one thread", ping_pong, 1'000'000);

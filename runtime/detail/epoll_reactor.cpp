@@ -153,7 +153,9 @@ int epoll_reactor::wait_for_events(std::int64_t deadline, epoll_event* events, i
 
 void epoll_reactor::wait(std::int64_t deadline) noexcept {
     if (deadline == no_wait && waiting_ == 0) return;
-    std::array<epoll_event, 256> events;
+    // Few at once: who has been read for is answered while the kernel's part of the connection is
+    // still in the cache: some per cent of an echo server's processor time, beside 256 at once.
+    std::array<epoll_event, 32> events;
     const int count = wait_for_events(deadline, events.data(), static_cast<int>(events.size()));
     for (int i = 0; i < count; ++i) {
         const epoll_event& event = events[static_cast<std::size_t>(i)];
