@@ -10,6 +10,8 @@
 // own; else the kernel places them, and may well put both on the same core. Times are of a release
 // build or they mean nothing.
 
+#include "measuring.hpp"
+
 #include <rondo/rondo.hpp>
 #include <rondo/runtime/detail/usable_cores.hpp>
 
@@ -358,12 +360,6 @@ std::vector<measurement> all_measurements() {
     return all;
 }
 
-double median(std::vector<double> values) {
-    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-    std::nth_element(values.begin(), middle, values.end());
-    return *middle;
-}
-
 }  // namespace
 
 int main() {
@@ -381,7 +377,8 @@ int main() {
     bool failed = false;
     for (const measurement& each : all) {
         if (each.failure.empty()) {
-            std::printf("%-50s  %10.2f %s\n", each.name.c_str(), median(each.results), each.unit);
+            std::printf("%-50s  %10.2f %s\n", each.name.c_str(), bench::median(each.results),
+                        each.unit);
         } else {
             failed = true;
             std::fprintf(stderr, "cross_reactor: %s: %s\n", each.name.c_str(),

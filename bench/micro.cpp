@@ -10,6 +10,8 @@
 //     micro yield 100000      runs one operation so often, and prints nothing: for counting
 //                             instructions, by the difference of two lengths
 
+#include "measuring.hpp"
+
 #include <rondo/rondo.hpp>
 #include <rondo/runtime/detail/timer_wheel.hpp>
 
@@ -29,7 +31,6 @@
 #include <cstring>
 #include <deque>
 #include <exception>
-#include <fstream>
 #include <functional>
 #include <new>
 #include <span>
@@ -74,23 +75,6 @@ using clock = std::chrono::steady_clock;
 
 constexpr int repetitions = 9;
 
-double median(std::vector<double> samples) {
-    const auto middle = samples.begin() + static_cast<std::ptrdiff_t>(samples.size() / 2);
-    std::nth_element(samples.begin(), middle, samples.end());
-    return *middle;
-}
-
-void print(const char* name, double value, const char* unit) {
-    std::printf("%-50s  %9.2f %s\n", name, value, unit);
-    std::fflush(stdout);
-}
-
-/// Keeps the compiler from dropping what computed `value`.
-template <class T>
-void keep(const T& value) {
-    asm volatile("" : : "r"(&value) : "memory");
-}
-
 double ns_per(std::size_t operations, clock::time_point from) {
     const std::chrono::duration<double, std::nano> passed = clock::now() - from;
     return passed.count() / static_cast<double>(operations);
@@ -106,7 +90,7 @@ void measure(const char* name, task<double> (*body)(std::size_t), std::size_t op
     for (int i = 0; i < repetitions; ++i) {
         samples.push_back(rondo::run(body(operations), {.reactors = reactors}));
     }
-    print(name, median(samples), "ns");
+    bench::print(name, bench::median(samples), "ns");
 }
 
 // --- tasks ---------------------------------------------------------------------------------------
@@ -122,7 +106,7 @@ task<double> await_at_once(std::size_t operations) {
         sum += co_await give(i);
     }
     const double ns = ns_per(operations, from);
-    keep(sum);
+    bench::keep(sum);
     co_return ns;
 }
 
@@ -135,7 +119,7 @@ task<double> spawn_and_join(std::size_t operations) {
         sum += co_await handle;
     }
     const double ns = ns_per(operations, from);
-    keep(sum);
+    bench::keep(sum);
     co_await group.join();
     co_return ns;
 }
@@ -225,7 +209,7 @@ task<> send_back(numbers& there, numbers& back) {
 task<> ask(numbers& there, numbers& back, std::size_t times) {
     for (std::size_t i = 0; i < times; ++i) {
         co_await there.send(i);
-        keep(co_await back.receive());
+        bench::keep(co_await back.receive());
     }
     there.close();
 }
@@ -269,7 +253,7 @@ task<double> put_and_get(std::size_t operations) {
     const auto from = clock::now();
     for (std::size_t i = 0; i < operations; ++i) {
         co_await items.put(i);
-        keep(co_await items.get());
+        bench::keep(co_await items.get());
     }
     co_return ns_per(operations, from);
 }
@@ -283,7 +267,7 @@ task<double> await_with_timeout(std::size_t operations) {
         sum += co_await rondo::with_timeout(std::chrono::seconds{30}, give(i));
     }
     const double ns = ns_per(operations, from);
-    keep(sum);
+    bench::keep(sum);
     co_return ns;
 }
 
@@ -319,7 +303,7 @@ std::vector<double> arm_and_cancel(std::size_t operations, std::size_t armed, in
 }
 
 void measure_timer(const char* name, std::size_t armed) {
-    print(name, median(arm_and_cancel(1'000'000, armed, repetitions)), "ns");
+    bench::print(name, bench::median(arm_and_cancel(1'000'000, armed, repetitions)), "ns");
 }
 
 // --- memory --------------------------------------------------------------------------------------
@@ -330,12 +314,8 @@ struct memory_use {
 };
 
 memory_use memory_now() {
-    std::size_t size = 0;
-    std::size_t resident = 0;
-    std::ifstream{"/proc/self/statm"} >> size >> resident;
     const auto heap = mallinfo2();
-    return {static_cast<double>(resident) * static_cast<double>(sysconf(_SC_PAGESIZE)),
-            static_cast<double>(heap.uordblks + heap.hblkhd)};
+    return {bench::resident_bytes(), static_cast<double>(heap.uordblks + heap.hblkhd)};
 }
 
 task<> sleep_an_hour() { co_await rondo::sleep_for(std::chrono::hours{1}); }
@@ -383,8 +363,8 @@ void measure_sleepers() {
         resident.push_back(use.resident);
         allocated.push_back(use.allocated);
     }
-    print("resident memory per sleeping task", median(resident), "bytes");
-    print("of it from malloc", median(allocated), "bytes");
+    bench::print("resident memory per sleeping task", bench::median(resident), "bytes");
+    bench::print("of it from malloc", bench::median(allocated), "bytes");
 }
 
 task<> echo_back(rondo::tcp_listener& listener) {
@@ -425,7 +405,7 @@ void measure_allocations(const char* name, rondo::reactor_kind kind) {
     try {
         rondo::runtime_options options;
         options.reactor = kind;
-        print(name, rondo::run(allocations_per_echo(20'000), options), "allocations");
+        bench::print(name, rondo::run(allocations_per_echo(20'000), options), "allocations");
     } catch (const std::system_error& error) {
         std::fprintf(stderr, "micro: skipped: %s: %s\n", name, error.what());
     }

@@ -10,6 +10,8 @@
 #define ASIO_HAS_CO_AWAIT 1
 #endif
 
+#include "measuring.hpp"
+
 #include <asio/awaitable.hpp>
 #include <asio/bind_executor.hpp>
 #include <asio/co_spawn.hpp>
@@ -23,13 +25,11 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
 #include <deque>
 #include <exception>
-#include <fstream>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -42,17 +42,6 @@ using clock = std::chrono::steady_clock;
 using numbers = asio::experimental::channel<void(asio::error_code, std::size_t)>;
 
 constexpr int repetitions = 9;
-
-void print(const char* name, double value, const char* unit) {
-    std::printf("%-50s  %9.2f %s\n", name, value, unit);
-    std::fflush(stdout);
-}
-
-/// Keeps the compiler from dropping what computed `value`.
-template <class T>
-void keep(const T& value) {
-    asm volatile("" : : "r"(&value) : "memory");
-}
 
 using body = awaitable<void> (*)(asio::io_context&, std::size_t);
 
@@ -76,8 +65,7 @@ void measure(const char* name, body run, std::size_t operations) {
     for (int i = 0; i < repetitions; ++i) {
         samples.push_back(ns_per_operation(context, run, operations));
     }
-    std::sort(samples.begin(), samples.end());
-    print(name, samples[repetitions / 2], "ns");
+    bench::print(name, bench::median(samples), "ns");
 }
 
 awaitable<std::size_t> give(std::size_t value) { co_return value; }
@@ -88,7 +76,7 @@ awaitable<void> await_at_once(asio::io_context&, std::size_t operations) {
     for (std::size_t i = 0; i < operations; ++i) {
         sum += co_await give(i);
     }
-    keep(sum);
+    bench::keep(sum);
 }
 
 awaitable<void> spawn_and_join(asio::io_context& context, std::size_t operations) {
@@ -96,7 +84,7 @@ awaitable<void> spawn_and_join(asio::io_context& context, std::size_t operations
     for (std::size_t i = 0; i < operations; ++i) {
         sum += co_await asio::co_spawn(context, give(i), use_awaitable);
     }
-    keep(sum);
+    bench::keep(sum);
 }
 
 awaitable<void> spawn_and_join_batches(asio::io_context& context, std::size_t operations) {
@@ -138,7 +126,7 @@ awaitable<void> put_and_get(asio::io_context& context, std::size_t operations) {
     numbers items{context, 1024};
     for (std::size_t i = 0; i < operations; ++i) {
         co_await items.async_send(asio::error_code{}, i, use_awaitable);
-        keep(co_await items.async_receive(use_awaitable));
+        bench::keep(co_await items.async_receive(use_awaitable));
     }
 }
 
@@ -155,7 +143,7 @@ awaitable<void> ping_pong(asio::io_context& context, std::size_t operations) {
     asio::co_spawn(context, send_back(there, back, operations), asio::detached);
     for (std::size_t i = 0; i < operations; ++i) {
         co_await there.async_send(asio::error_code{}, i, use_awaitable);
-        keep(co_await back.async_receive(use_awaitable));
+        bench::keep(co_await back.async_receive(use_awaitable));
     }
 }
 
@@ -198,15 +186,7 @@ void measure_timer(const char* name, std::size_t armed) {
     for (int i = 0; i < repetitions; ++i) {
         samples.push_back(ns_per_timer(context, 200'000));
     }
-    std::sort(samples.begin(), samples.end());
-    print(name, samples[repetitions / 2], "ns");
-}
-
-double resident_bytes() {
-    std::size_t size = 0;
-    std::size_t resident = 0;
-    std::ifstream{"/proc/self/statm"} >> size >> resident;
-    return static_cast<double>(resident) * static_cast<double>(sysconf(_SC_PAGESIZE));
+    bench::print(name, bench::median(samples), "ns");
 }
 
 awaitable<void> sleep_an_hour(asio::io_context& context) {
@@ -217,12 +197,13 @@ awaitable<void> sleep_an_hour(asio::io_context& context) {
 void measure_sleepers() {
     constexpr std::size_t count = 1'000'000;
     asio::io_context context{1};
-    const double before = resident_bytes();
+    const double before = bench::resident_bytes();
     for (std::size_t i = 0; i < count; ++i) {
         asio::co_spawn(context, sleep_an_hour(context), asio::detached);
     }
     context.poll();
-    print("resident memory per sleeping task", (resident_bytes() - before) / count, "bytes");
+    bench::print("resident memory per sleeping task", (bench::resident_bytes() - before) / count,
+                 "bytes");
     std::fflush(stdout);
     _exit(0);  // to take a million coroutines down is not what is measured
 }

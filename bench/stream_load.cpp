@@ -69,23 +69,8 @@ private:
     };
 
     void run_until(bench::load_clock::time_point end) {
-        constexpr __kernel_timespec patience{1, 0};
-        while (bench::load_clock::now() < end) {
-            io_uring_cqe* completion = nullptr;
-            auto timeout = patience;
-            const int result =
-                io_uring_submit_and_wait_timeout(&ring_, &completion, 1, &timeout, nullptr);
-            if (result < 0 && result != -EINTR && result != -EBUSY && result != -ETIME) {
-                bench::fail_with("io_uring_enter", -result);
-            }
-            unsigned head = 0;
-            unsigned seen = 0;
-            io_uring_for_each_cqe(&ring_, head, completion) {
-                ++seen;
-                completed(*completion);
-            }
-            io_uring_cq_advance(&ring_, seen);
-        }
+        bench::collect_until(ring_, end,
+                             [this](const io_uring_cqe& completion) { completed(completion); });
     }
 
     void completed(const io_uring_cqe& completion) {

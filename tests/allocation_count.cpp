@@ -1,16 +1,10 @@
 #include "allocation_count.hpp"
 
+#include <rondo/runtime/detail/sanitizers.hpp>
+
 #include <cstddef>
 #include <cstdlib>
 #include <new>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define RONDO_SANITIZED
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define RONDO_SANITIZED
-#endif
-#endif
 
 namespace rondo::test {
 
@@ -24,7 +18,7 @@ unsigned allocation_count() noexcept { return allocations; }
 
 }  // namespace rondo::test
 
-#ifdef RONDO_SANITIZED
+#if defined(RONDO_ADDRESS_SANITIZER) || defined(RONDO_THREAD_SANITIZER)
 
 // A sanitizer's own operator new finds more than one made here would let it.
 extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*allocated)(const volatile void*,

@@ -1,5 +1,6 @@
 #include <rondo/net/tcp.hpp>
 
+#include <rondo/runtime/detail/sanitizers.hpp>
 #include <rondo/runtime/resume_on.hpp>
 #include <rondo/runtime/runtime.hpp>
 #include <rondo/runtime/task_group.hpp>
@@ -23,13 +24,6 @@
 #include "net_support.hpp"
 #include "support.hpp"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define RONDO_ADDRESS_SANITIZER
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define RONDO_ADDRESS_SANITIZER
-#endif
-#endif
 #ifdef RONDO_ADDRESS_SANITIZER
 #include <sanitizer/asan_interface.h>
 #endif

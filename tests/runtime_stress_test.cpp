@@ -1,6 +1,7 @@
 // Several reactors on fewer cores, as hard as they can: what is counted must add up, in order, and
 // everything must end. A failure names the seed; RONDO_TEST_SEED=N repeats it.
 
+#include <rondo/runtime/detail/sanitizers.hpp>
 #include <rondo/runtime/future.hpp>
 #include <rondo/runtime/offload.hpp>
 #include <rondo/runtime/resume_on.hpp>
@@ -37,14 +38,8 @@ using namespace std::chrono_literals;
 constexpr unsigned reactors = 8;
 
 // Under a sanitizer a twentieth of the work does: it is that much slower.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(RONDO_ADDRESS_SANITIZER) || defined(RONDO_THREAD_SANITIZER)
 constexpr int effort = 1;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr int effort = 1;
-#else
-constexpr int effort = 20;
-#endif
 #else
 constexpr int effort = 20;
 #endif

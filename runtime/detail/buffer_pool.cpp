@@ -2,19 +2,13 @@
 
 #include <rondo/runtime/detail/core.hpp>
 #include <rondo/runtime/detail/reactor.hpp>
+#include <rondo/runtime/detail/sanitizers.hpp>
 
 #include <liburing.h>
 
 #include <new>
 #include <utility>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define RONDO_ADDRESS_SANITIZER
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define RONDO_ADDRESS_SANITIZER
-#endif
-#endif
 #ifdef RONDO_ADDRESS_SANITIZER
 #include <sanitizer/asan_interface.h>
 #endif

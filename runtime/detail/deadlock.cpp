@@ -1,6 +1,7 @@
 #include <rondo/runtime/detail/deadlock.hpp>
 
 #include <rondo/runtime/detail/dump_writer.hpp>
+#include <rondo/runtime/detail/sanitizers.hpp>
 #include <rondo/runtime/detail/stay.hpp>
 #include <rondo/runtime/scheduler.hpp>
 
@@ -102,12 +103,8 @@ std::size_t threads_of_process() {
         if (!line.starts_with(key)) continue;
         std::size_t count = std::strtoul(line.c_str() + key.size(), nullptr, 10);
 // ThreadSanitizer starts a thread of its own together with the first other one.
-#if defined(__SANITIZE_THREAD__)
+#ifdef RONDO_THREAD_SANITIZER
         if (count > 1) --count;
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-        if (count > 1) --count;
-#endif
 #endif
         return count;
     }
