@@ -5,10 +5,12 @@
 #include <netdb.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
 #include <source_location>
+#include <string_view>
 #include <system_error>
 #include <thread>
 
@@ -25,6 +27,26 @@ const std::error_category& resolver_category() noexcept {
 }
 
 namespace {
+
+// "localhost" or a name below it, in capitals or not, with or without the dot of the root. A name
+// with an empty label is none (RFC 1035, section 3.1), so it is not below localhost either.
+bool is_localhost(std::string_view name) noexcept {
+    constexpr std::string_view top = "localhost";
+    const auto same_letter = [](char given, char small) {
+        return (given >= 'A' && given <= 'Z' ? given - 'A' + 'a' : given) == small;
+    };
+    if (name.ends_with('.')) name.remove_suffix(1);
+    if (name.size() < top.size()) return false;
+    const std::string_view below = name.substr(0, name.size() - top.size());
+    if (!std::ranges::equal(name.substr(below.size()), top, same_letter)) return false;
+    if (below.empty()) return true;
+    return below.ends_with('.') && !below.starts_with('.') &&
+           below.find("..") == std::string_view::npos;
+}
+
+std::vector<endpoint> loopback(std::uint16_t port) {
+    return {endpoint{ip_address::loopback_v6(), port}, endpoint{ip_address::loopback_v4(), port}};
+}
 
 struct lookup_result {
     std::vector<endpoint> endpoints;
@@ -100,6 +122,7 @@ task<std::vector<endpoint>> resolve(std::string host, std::uint16_t port) {
     if (const auto numeric = ip_address::try_parse(host)) {
         co_return std::vector<endpoint>{endpoint{*numeric, port}};
     }
+    if (is_localhost(host)) co_return loopback(port);
     lookup_awaiter lookup{host, port};
     lookup_result found = co_await lookup;
     if (found.error) throw std::system_error(found.error, "resolve " + host);

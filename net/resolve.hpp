@@ -14,12 +14,15 @@
 namespace rondo {
 
 /// Completes with the host's addresses for TCP, in the order in which they are to be tried (RFC
-/// 6724), at least one. A numeric address is given back at once; a name is looked up by
-/// getaddrinfo(3) on a thread of its own, which is gone when this completes.
+/// 6724), at least one. A numeric address is given back at once. So are [::1] and then 127.0.0.1 for
+/// `localhost` and names below it (RFC 6761, section 6.3), also where the machine has no IPv6. Any
+/// other name is looked up by getaddrinfo(3) on a thread of its own, which is gone when this
+/// completes. (For glibc the process has several threads from then on: malloc and system calls cost
+/// a little more.)
 /// Throws std::system_error of resolver_category: `resolve no.such.host: Name or service not
 /// known`.
 /// Cancellation: getaddrinfo cannot be interrupted, so the look-up is waited for; then
-/// operation_cancelled.
+/// operation_cancelled. What needs no look-up is given all the same.
 task<std::vector<endpoint>> resolve(std::string host, std::uint16_t port);
 
 /// The codes are the EAI_ constants of getaddrinfo(3).

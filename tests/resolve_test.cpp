@@ -27,6 +27,7 @@ namespace rondo::test {
 namespace {
 
 // What the look-ups of this file find. A look-up of slow.test waits until it is let go.
+std::atomic<int> all_lookups{0};
 std::atomic<int> slow_lookups{0};
 std::atomic<bool> slow_may_end{false};
 
@@ -57,7 +58,9 @@ extern "C" int getaddrinfo(const char* name, const char* service, const addrinfo
     const std::string_view host = name == nullptr ? "" : name;
     const endpoint v6{ip_address::loopback_v6(), 0};
     const endpoint v4{ip_address::loopback_v4(), 0};
+    ++all_lookups;
     if (host == "none.test") return EAI_NONAME;
+    if (host.find("localhost") != host.npos) return EAI_NONAME;  // the look-alikes
     if (host == "later.test") return EAI_AGAIN;
     if (host == "broken.test") {
         errno = EMFILE;
@@ -89,6 +92,11 @@ task<std::string> names_of(std::string host, std::uint16_t port) {
         names += (names.empty() ? "" : " ") + one.to_string();
     }
     co_return names;
+}
+
+task<> note(bool& had_a_turn) {
+    had_a_turn = true;
+    co_return;
 }
 
 // Lets a slow look-up begin, runs the rest meanwhile, and lets it end.
@@ -123,13 +131,59 @@ TEST_CASE("a name resolves to its addresses in the resolver's order, each with t
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
             CHECK(co_await names_of("both.test", 80) == "[::1]:80 127.0.0.1:80");
-            const auto local = co_await resolve("localhost", 80);
-            REQUIRE_FALSE(local.empty());
-            for (const endpoint& one : local) {
-                CHECK(one.address().is_loopback());
-                CHECK(one.port() == 80);
+            // Of the system's own resolver, which knows this way to write an address too.
+            CHECK(co_await names_of("127.1", 80) == "127.0.0.1:80");
+        });
+    });
+}
+
+TEST_CASE("localhost and names below it are this machine, without a look-up") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            const int before = all_lookups;
+            task_group group;
+            bool others_had_a_turn = false;
+            group.spawn(note(others_had_a_turn));
+            for (const char* name : {"localhost", "LOCALHOST.", "LocalHost", "a.localhost",
+                                     "B.a.localhost.", "localhost.localhost"}) {
+                CAPTURE(name);
+                const std::string found = co_await names_of(name, 80);
+                CHECK(found == "[::1]:80 127.0.0.1:80");
+            }
+            CHECK(all_lookups == before);
+            CHECK_FALSE(others_had_a_turn);
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("a name that only looks like localhost is looked up like any other") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            for (const char* name :
+                 {"notlocalhost", "localhost.evil", "localhost.evil.", "localhost..", ".localhost",
+                  "a..localhost", "..localhost", "localhosts", "a.localhost.b"}) {
+                CAPTURE(name);
+                const int before = all_lookups;
+                const auto found = co_await as_result(resolve(name, 80));
+                CHECK(found.error() == std::error_code(EAI_NONAME, resolver_category()));
+                CHECK(all_lookups == before + 1);
             }
         });
+    });
+}
+
+TEST_CASE("connecting to localhost reaches a listener of either address") {
+    on_each_reactor_kind([](auto run) {
+        for (const ip_address address : {ip_address::loopback_v6(), ip_address::loopback_v4()}) {
+            CAPTURE(address.to_string());
+            run([=]() -> task<> {
+                auto listener = tcp_listener::bind(any_port(address));
+                const std::uint16_t port = listener.local_endpoint().port();
+                const auto client = co_await tcp_stream::connect("localhost", port);
+                CHECK(client.remote_endpoint() == listener.local_endpoint());
+            });
+        }
     });
 }
 
