@@ -15,11 +15,12 @@
 What is measured replaces its part of bench/RESULTS.md and of bench/results.json, which the charts
 are drawn from; with --no-write it is only printed.
 
-Every round runs each server once, in an order that turns round from one round to the next, on a
-core of its own; the load generator has another. (Not in echo-reactors, whose servers want several:
-there the kernel places everybody.) The tables give medians over the rounds, and the
-ratios are medians of what each round measured, so that a slow minute of the machine hits both sides
-of a ratio. Absolute numbers hold for one machine; ratios travel.
+Every round runs each server once, in an order that is shuffled anew, on a core of its own; the load
+generator has another. (Not in echo-reactors, whose servers want several: there the kernel places
+everybody.) The tables give medians over the rounds, and the ratios are medians of what each round
+measured. Rounds are many and short, because the speed of a virtual machine's network changes within
+seconds: so a slow one hits both sides of a ratio. Absolute numbers hold for one machine; ratios
+travel.
 """
 
 import argparse
@@ -34,7 +35,8 @@ import operations
 import report
 import servers
 
-ROUNDS = 5
+# How a server is measured. fib_demo, a program of its own, has its own habits.
+USUAL = {"rounds": 15, "seconds": 0.3, "warmup": 0.1}
 
 
 def keep(name, data, text, arguments):
@@ -74,12 +76,10 @@ def run_operations(arguments, cores):
 
 
 def run_fib_demo(arguments):
-    """A program of its own; how many rounds it runs by default is its own decision too."""
-    command = [sys.executable, str(harness.HERE / "fib_demo.py"),
-               "--build", str(arguments.build), "--seconds", str(arguments.seconds),
-               "--warmup", str(arguments.warmup)]
-    if arguments.rounds_asked_for is not None:
-        command += ["--rounds", str(arguments.rounds_asked_for)]
+    """A program of its own; how long it measures unless told is its own decision too."""
+    command = [sys.executable, str(harness.HERE / "fib_demo.py"), "--build", str(arguments.build)]
+    for option, value in arguments.asked_for.items():
+        command += [f"--{option}", str(value)]
     if subprocess.run(command).returncode != 0:
         raise harness.Failure("fib_demo failed")
 
@@ -110,19 +110,22 @@ def draw_charts():
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    usual = ", ".join(f"--{option} {value}" for option, value in USUAL.items())
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
+                                     epilog=f"Usual for servers: {usual}.")
     names = ["echo", *servers.POINTS, "micro", "instructions", *operations.MEASURING, "connections",
              "fib_demo", "charts"]
     parser.add_argument("name", nargs="?", choices=names, help="default: all")
     parser.add_argument("--build", type=pathlib.Path, required=True, help="meson's build directory")
-    parser.add_argument("--rounds", type=int, dest="rounds_asked_for",
-                        help=f"default: {ROUNDS}; of fib_demo 3")
-    parser.add_argument("--seconds", type=float, default=2, help="measured time of a run")
-    parser.add_argument("--warmup", type=float, default=0.5, help="seconds of load before it")
+    parser.add_argument("--rounds", type=int, help="how often each server is measured")
+    parser.add_argument("--seconds", type=float, help="measured time of a run")
+    parser.add_argument("--warmup", type=float, help="seconds of load before it")
     parser.add_argument("--no-write", dest="write", action="store_false",
                         help="leave RESULTS.md, results.json and the charts alone")
-    arguments = parser.parse_args()
-    arguments.rounds = ROUNDS if arguments.rounds_asked_for is None else arguments.rounds_asked_for
+    given = {option: value for option, value in vars(parser.parse_args()).items()
+             if option not in USUAL or value is not None}
+    arguments = argparse.Namespace(**(USUAL | given))
+    arguments.asked_for = {option: given[option] for option in USUAL if option in given}
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
     return arguments

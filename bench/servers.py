@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import random
 import re
 import statistics
 import subprocess
@@ -110,12 +111,14 @@ def measure_once(server, point, arguments, cores):
 
 def measure(point, servers, arguments, cores):
     """All rounds of one point: for each server the list of its runs, one a round; and of those that
-    failed, why: that must not cost the others their evening."""
+    failed, why: that must not cost the others their evening. The order is shuffled anew each round,
+    so that nobody always comes after the same server, and is the same every time."""
+    shuffle = random.Random(0).sample
     runs = collections.defaultdict(list)
     missing = {}
     remaining = list(servers)
-    for number in range(arguments.rounds):
-        for server in remaining if number % 2 == 0 else remaining[::-1]:
+    for _ in range(arguments.rounds):
+        for server in shuffle(remaining, len(remaining)):
             try:
                 runs[server.name].append(measure_once(server, point, arguments, cores))
             except harness.Failure as reason:
@@ -142,6 +145,14 @@ def ratio(runs, name, other, key):
     return statistics.median(mine / theirs if theirs else 0 for mine, theirs in pairs)
 
 
+def quartiles(values):
+    """Between which two the middle half lies."""
+    if len(values) < 2:
+        return values[0], values[0]
+    lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
+    return lower, upper
+
+
 def summarise(runs, servers):
     """Of each server a row of plain numbers; ratios are above 1 where the server is the better."""
     raw = [name for name in RAW if runs.get(name)]
@@ -153,11 +164,12 @@ def summarise(runs, servers):
             continue
         rates = column(runs, server.name, "per_second")
         middle = statistics.median(rates)
+        lower, upper = quartiles(rates)
         keys = ("p50_us", "p99_us", "server_us_each", "server_cpu_percent", "cpu_percent")
         rows[server.name] = {
             "per_second": middle,
-            "lowest": min(rates) / middle - 1,
-            "highest": max(rates) / middle - 1,
+            "lower_quartile": lower / middle - 1,
+            "upper_quartile": upper / middle - 1,
             **{key: median(runs, server.name, key) for key in keys},
             "rate_of_same": ratio(runs, server.name, server.yardstick, "per_second"),
             "rate_of_best": ratio(runs, server.name, fastest, "per_second"),
@@ -185,7 +197,7 @@ def table(point, data):
         cells = [
             name,
             f"{row['per_second']:,.0f}",
-            f"{100 * row['lowest']:+.1f} % to {100 * row['highest']:+.1f} %",
+            f"{100 * row['lower_quartile']:+.1f} % to {100 * row['upper_quartile']:+.1f} %",
             f"{row['p50_us']:,.0f}",
             f"{row['p99_us']:,.0f}",
             f"{row['server_us_each']:.2f}",
