@@ -30,6 +30,10 @@ SERVERS = (
     Server("Go", ("bench/echo_go",), RAW_EPOLL, "go", (("GOMAXPROCS", "1"),)),
 )
 
+SPINNING = tuple(
+    Server(f"rondo {kind}, spin", ("examples/echo_server", "--reactor", kind, "--spin", "200"), raw)
+    for kind, raw in (("io_uring", RAW_IO_URING), ("epoll", RAW_EPOLL)))
+
 
 def rondo_on(reactor, reactors):
     count = "1 reactor" if reactors == 1 else f"{reactors} reactors"
@@ -43,7 +47,7 @@ REACTORS = tuple(rondo_on(kind, count) for kind in ("io_uring", "epoll") for cou
 @dataclasses.dataclass(frozen=True)
 class Point:
     """One kind of load: what it is, the load generator's arguments, how much a server reads at once,
-    and what is counted."""
+    what is counted, and what is to be said of the table."""
 
     about: str
     load: tuple
@@ -53,6 +57,7 @@ class Point:
     server_arguments: tuple = ()
     rate: str = "requests/s"
     cost: str = "server us/request"
+    remark: str = ""
 
 
 def echo(connections, size, *more):
@@ -60,7 +65,11 @@ def echo(connections, size, *more):
 
 
 POINTS = {
-    "echo-1x64": Point("1 connection, 64 bytes, closed loop", echo(1, 64)),
+    "echo-1x64": Point(
+        "1 connection, 64 bytes, closed loop", echo(1, 64), servers=SERVERS + SPINNING,
+        remark='Servers named "spin" look for work for up to 200 us before they sleep '
+               "(`runtime_options::spin`):\nthat saves waking an idle core for each request, and keeps "
+               "the core busy. Nobody else here spins."),
     "echo-64x64": Point("64 connections, 64 bytes, closed loop", echo(64, 64)),
     "echo-1000x64": Point("1000 connections, 64 bytes, closed loop", echo(1000, 64)),
     "echo-64x16k": Point("64 connections, 16 KiB, closed loop", echo(64, 16384), buffer=16384),
@@ -208,6 +217,8 @@ def table(point, data):
             ratios = ("rate_of_same", "rate_of_best", "cost_of_same", "cost_of_best")
             cells += ["-" if row[key] is None else f"{row[key]:.2f}" for key in ratios]
         lines.append("| " + " | ".join(cells) + " |")
+    if point.remark:
+        lines += ["", point.remark]
     for reason in data["missing"].values():
         lines += ["", f"Not measured: {reason}"]
     if data["load_was_busy"] and with_raw:
