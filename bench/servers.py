@@ -167,6 +167,8 @@ def summarise(runs, servers):
     raw = [name for name in RAW if runs.get(name)]
     fastest = max(raw, key=lambda name: median(runs, name, "per_second"), default=None)
     cheapest = min(raw, key=lambda name: median(runs, name, "server_us_each"), default=None)
+    others = [name for name in runs if not name.startswith(("rondo", "raw"))]
+    best_other = max(others, key=lambda name: median(runs, name, "per_second"), default=None)
     rows = {}
     for server in servers:
         if not runs.get(server.name):
@@ -182,11 +184,12 @@ def summarise(runs, servers):
             **{key: median(runs, server.name, key) for key in keys},
             "rate_of_same": ratio(runs, server.name, server.yardstick, "per_second"),
             "rate_of_best": ratio(runs, server.name, fastest, "per_second"),
+            "rate_of_other": ratio(runs, server.name, best_other, "per_second"),
             "cost_of_same": ratio(runs, server.yardstick, server.name, "server_us_each"),
             "cost_of_best": ratio(runs, cheapest, server.name, "server_us_each"),
         }
     busy = any(run["cpu_percent"] > 90 for each in runs.values() for run in each)
-    return {"rows": rows, "load_was_busy": busy}
+    return {"rows": rows, "load_was_busy": busy, "best_other": best_other}
 
 
 def table(point, data):
@@ -246,14 +249,12 @@ def overview(results):
     for name in POINTS:
         rows = results.get(name, {}).get("rows", {})
         uring, epoll = (rows.get(f"rondo {kind}") for kind in ("io_uring", "epoll"))
-        others = {each: row["per_second"] for each, row in rows.items()
-                  if not each.startswith(("rondo", "raw"))}
-        if not uring or not epoll or uring["rate_of_best"] is None or not others:
+        best = results.get(name, {}).get("best_other")
+        if not uring or not epoll or uring["rate_of_best"] is None or best is None:
             continue
-        best = max(others, key=others.get)
         figures = (uring["rate_of_best"], uring["cost_of_best"], epoll["rate_of_same"],
                    epoll["cost_of_same"])
-        to_best = (row["per_second"] / others[best] for row in (uring, epoll))
+        to_best = (uring["rate_of_other"], epoll["rate_of_other"])
         lines.append(f"| {name} | " + " | ".join("-" if each is None else f"{each:.2f}"
                                                   for each in figures)
                      + f" | {best} | " + " | ".join(f"{each:.2f}" for each in to_best) + " |")
