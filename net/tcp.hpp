@@ -235,6 +235,7 @@ public:
             local_ = other.local_;
             options_ = other.options_;
             never_blocks_ = other.never_blocks_;
+            has_none_ = other.has_none_;
         }
         return *this;
     }
@@ -253,6 +254,7 @@ private:
     endpoint local_;
     listen_options options_;
     bool never_blocks_ = false;  // O_NONBLOCK is set, as epoll needs it
+    bool has_none_ = false;      // io_uring: the last accept left no connection behind
 };
 
 inline void detail::settle_here(const tcp_stream& stream) noexcept { stream.socket_.settle_here(); }

@@ -402,6 +402,25 @@ TEST_CASE("sockets that somebody made non-blocking behave the same") {
     });
 }
 
+TEST_CASE("a non-blocking listener gives connections that come one by one, and waits between") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto listener = tcp_listener::bind(any_port());
+            make_non_blocking(listener.native_handle());
+            task_group group;
+            for (int i = 0; i < 3; ++i) {
+                auto accept = group.spawn(outcome_of(listener.accept(), form::throwing));
+                co_await settle();
+                CHECK_FALSE(accept.done());
+                const plain_socket peer{listener.local_endpoint()};
+                const auto accepted = co_await accept;
+                CHECK(accepted.value().local_endpoint() == listener.local_endpoint());
+            }
+            co_await group.join();
+        });
+    });
+}
+
 TEST_CASE("a big write to a non-blocking socket waits for the reader as on a blocking one") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {

@@ -27,6 +27,8 @@ constexpr unsigned completion_entries = 4096;
 
 // Newer than the headers of liburing 2.3.
 constexpr unsigned feature_reg_reg_ring = 1u << 13;  // Linux 6.3
+// Linux 6.10, which also brought the flags of accept
+constexpr unsigned feature_recvsend_bundle = 1u << 14;
 // Linux 6.12, which also brought absolute deadlines
 constexpr unsigned feature_min_timeout = 1u << 15;
 constexpr unsigned feature_no_iowait = 1u << 17;  // Linux 6.15
@@ -157,6 +159,10 @@ void io_uring_reactor::check_operations() {
     const int entered = io_uring_submit_and_wait(&ring_, 1);
     if (entered < 0) throw_unavailable(-entered, "io_uring_enter");
     io_uring_cq_advance(&ring_, 1);
+}
+
+bool io_uring_reactor::polls_before_accept() const noexcept {
+    return (features_ & feature_recvsend_bundle) != 0;
 }
 
 io_uring_reactor::entry& io_uring_reactor::entry_of(int fd) {
@@ -332,6 +338,7 @@ void io_uring_reactor::completed(operation& op, const io_uring_cqe& completion) 
         return;
     }
     op.buffer = buffer_pool::none;
+    op.drained = (completion.flags & IORING_CQE_F_SOCK_NONEMPTY) == 0;
     if ((completion.flags & IORING_CQE_F_BUFFER) != 0) {
         const auto index = static_cast<std::uint16_t>(completion.flags >> IORING_CQE_BUFFER_SHIFT);
         buffers()->taken(index);

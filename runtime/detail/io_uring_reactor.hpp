@@ -25,6 +25,7 @@ public:
 
     reactor_kind kind() const noexcept override { return reactor_kind::io_uring; }
     bool sends_without_copy() const noexcept override { return sends_without_copy_; }
+    bool polls_before_accept() const noexcept override;
     submission submit(operation& op) noexcept override;
     void cancel(operation& op) noexcept override;
     void wait(std::int64_t deadline) noexcept override;

@@ -59,7 +59,8 @@ public:
     bool cancel_wanted = false;  // the task was cancelled while this was pending
     bool fd_closed = false;      // the descriptor was closed while this was pending
     bool fd_is_foreign = false;  // the descriptor may be closed without the reactor being told
-    // after finish(): it took all there was; more will make the descriptor ready anew
+    // after finish(): it took all there was; more will make the descriptor ready anew. Before
+    // finish(), on io_uring: the kernel did not say that there is more.
     bool drained = false;
     std::uint8_t reactor_state = 0;  // belongs to the reactor
     // before finish(): the buffer that the kernel picked for what it received, lent to the operation,

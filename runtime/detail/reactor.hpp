@@ -39,6 +39,10 @@ public:
     /// Whether it takes requests to send memory without copying it, and tells whether it could.
     virtual bool sends_without_copy() const noexcept { return false; }
 
+    /// Whether an accept may be told to wait for a connection before it looks for one, and tells
+    /// whether more are waiting.
+    virtual bool polls_before_accept() const noexcept { return false; }
+
     /// Another number for each reactor that the process makes; never 0.
     std::uint32_t id() const noexcept { return id_; }
 
