@@ -71,9 +71,9 @@ epoll_reactor::entry& epoll_reactor::entry_of(int fd) {
 submission epoll_reactor::submit(operation& op) noexcept {
     entry& at = entry_of(op.fd);
     const bool is_read = op.waits_for == readiness::read;
-    if (!is_read || !at.drained || !at.registered) {
+    if (!is_read || !at.drained) {
         if (try_to_finish(op)) {
-            if (is_read) at.drained = op.drained && at.registered && !at.ended;
+            if (is_read) at.drained = op.drained && !at.ended;
             return submission::finished;
         }
     }

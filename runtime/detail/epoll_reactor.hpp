@@ -34,7 +34,8 @@ private:
     struct entry {
         operation* waiting = nullptr;  // in the order they came
         bool registered = false;
-        // the last read took all there was: until an event says otherwise, do not try
+        // the last read took all there was: until an event says otherwise, do not try. To register
+        // is to be told afresh, so this counts before it, too
         bool drained = false;
         bool ended = false;  // a short read no longer means that (see end_events)
     };
