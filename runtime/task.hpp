@@ -29,9 +29,10 @@ class task;
 
 namespace detail {
 
-/// The end of a spawned task, as its outermost frame stops for good. finish_task tells the handle
-/// and the group, and frees what nobody keeps; at home, where a task that is away returns to first.
-void finish_root(promise_base& promise) noexcept;
+/// The end of a spawned task, as its outermost frame stops for good; gives what to go on with.
+/// finish_task tells the handle and the group, and frees what nobody keeps; at home, where a task
+/// that is away returns to first.
+std::coroutine_handle<> finish_root(promise_base& promise) noexcept;
 void finish_task(task_state& task, promise_base& root) noexcept;
 
 struct final_awaiter {
@@ -40,8 +41,7 @@ struct final_awaiter {
     std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> frame) const noexcept {
         Promise& promise = frame.promise();
         if (promise_base* parent = promise.parent()) return transfer_to(handle_of(*parent));
-        finish_root(promise);
-        return std::noop_coroutine();
+        return finish_root(promise);
     }
     void await_resume() const noexcept {}
 };
@@ -163,7 +163,9 @@ public:
 
     awaiter operator co_await() const noexcept { return awaiter{frame_}; }
 
-    /// For those who run it by other means: the frame, which is theirs to destroy from now on.
+    /// For those who run it by other means: the frame; and the same, which is then theirs to
+    /// destroy.
+    std::coroutine_handle<promise_type> frame() const noexcept { return frame_; }
     [[nodiscard]] std::coroutine_handle<promise_type> release() noexcept {
         return std::exchange(frame_, nullptr);
     }

@@ -43,14 +43,22 @@ public:
 
 protected:
     ~handle_wait() = default;
-    void start(promise_base& waiter, std::source_location where) noexcept;
+    void start(promise_base& waiter, std::source_location where) noexcept {
+        if (target_.waiter != nullptr)
+            misuse("a task_handle is awaited by two tasks at once", where);
+        target_.waiter = this;
+        block(*this, waiter, where);
+    }
     task_state& target_;
     bool was_cancelled_ = false;
 };
 
-/// A handle of a task that has not ended is gone; of one that has.
+/// A handle of a task that has not ended is gone.
 void drop_handle(task_state& task) noexcept;
-void free_task_state(task_state& task) noexcept;
+
+inline void free_task_state(task_state& task) noexcept {
+    promise_base::operator delete(&task, sizeof(task_state));
+}
 
 template <class Awaitable>
 auto as_task(Awaitable work) -> task<await_result_t<Awaitable>> {
@@ -163,10 +171,8 @@ public:
     task_handle<T> spawn(task<T> work,
                          std::source_location where = std::source_location::current()) {
         if (!work) detail::misuse("a task is spawned that was moved from", where);
-        detail::task_state& task = new_task();
-        const auto frame = work.release();
-        start(task, frame.promise(), where);
-        return task_handle<T>{frame, task};
+        detail::task_state& task = start(work.frame().promise(), where);
+        return task_handle<T>{work.release(), task};
     }
 
     /// The same for any other awaitable.
@@ -263,10 +269,9 @@ private:
         task_group& group_;
     };
 
-    static detail::task_state& new_task();
-    void start(detail::task_state& task, detail::promise_base& root,
-               std::source_location where) noexcept;
-    void child_ended(std::exception_ptr* error) noexcept;
+    detail::task_state& start(detail::promise_base& root, std::source_location where);
+    void child_ended() noexcept;
+    void child_failed(const std::exception_ptr& error) noexcept;
     void fail(std::exception_ptr error) noexcept;
     void cancel_from_elsewhere() noexcept;
     void arrived() noexcept override { home_ = detail::current_core; }

@@ -31,6 +31,19 @@ task<> take_turns(unsigned& turns) {
     }
 }
 
+task<> nothing() { co_return; }
+
+// Spawns and joins until it is cancelled: always the only one in line, and done on the spot.
+task<> join_one_by_one(unsigned& joins) {
+    co_await with_task_group([&](task_group& group) -> task<> {
+        for (;;) {
+            auto one = group.spawn(nothing());
+            co_await one;
+            ++joins;
+        }
+    });
+}
+
 // Always ready to be read.
 struct ready_pipe : pipe_ends {
     ready_pipe() { write("x"); }
@@ -115,6 +128,25 @@ TEST_CASE("tasks that are always ready delay a timer by one turn of the schedule
                 const unsigned before = turns;
                 co_await sleep_for(0s);  // due when the scheduler next looks
                 CHECK(turns - before <= scheduler::turn_tasks + busy);
+            }
+            group.cancel();
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("a task that spawns and joins without end delays a timer by one turn at most") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            unsigned joins = 0;
+            task_group group;
+            group.spawn(join_one_by_one, std::ref(joins));
+            co_await yield();
+            for (int i = 0; i < 20; ++i) {
+                const unsigned before = joins;
+                co_await sleep_for(0s);
+                CHECK(joins > before);
+                CHECK(joins - before <= 2 * scheduler::turn_tasks);
             }
             group.cancel();
             co_await group.join();

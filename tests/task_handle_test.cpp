@@ -394,6 +394,57 @@ TEST_CASE("a task's exception cancels the body of with_task_group") {
     });
 }
 
+TEST_CASE("a body that waits for a task hears of its exception before it is cancelled for it") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            std::string log;
+            auto body = [&](task_group& group) -> task<> {
+                auto failing = group.spawn([]() -> task<int> {
+                    co_await yield();
+                    throw std::runtime_error("the task");
+                });
+                try {
+                    (void)co_await failing;
+                } catch (const std::runtime_error& error) {
+                    log = error.what();
+                }
+                try {
+                    co_await sleep_for(1h);
+                } catch (const operation_cancelled&) {
+                    log += ", then cancelled";
+                    throw;
+                }
+            };
+            CHECK_THROWS_WITH_AS(co_await with_task_group(body), "the task", std::runtime_error);
+            CHECK(log == "the task, then cancelled");
+        });
+    });
+}
+
+TEST_CASE("who waits for a handle goes on before those who were woken by the same end") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            std::string log;
+            event gate;
+            task_group inner;
+            task_group outer;
+            auto last = inner.spawn([&]() -> task<> { co_await gate.wait(); });
+            outer.spawn([&]() -> task<> {
+                co_await last;
+                log += "handle ";
+            });
+            outer.spawn([&]() -> task<> {
+                co_await inner.join();
+                log += "join";
+            });
+            co_await settle();
+            gate.set();
+            co_await outer.join();
+            CHECK(log == "handle join");
+        });
+    });
+}
+
 TEST_CASE("a body that cancels its own group ends normally unless it owes a value") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
