@@ -319,7 +319,8 @@ void accept_operation::prepare(io_uring_sqe& sqe) noexcept {
     io_uring_prep_accept(&sqe, fd, reinterpret_cast<sockaddr*>(&peer_), &peer_size_, SOCK_CLOEXEC);
     if (std::exchange(listener_->has_none_, false) && current_core->io->polls_before_accept()) {
         // A look that finds none makes a socket and a file first, and throws them away: a tenth of
-        // what a short connection costs. Once only, for with O_NONBLOCK there would be no end to it.
+        // what a short connection costs. For the first try only: what it is told to poll for, a
+        // second one looks at.
         constexpr unsigned poll_first = 1u << 2;  // newer than the headers of liburing 2.3
         sqe.ioprio |= poll_first;
     }
