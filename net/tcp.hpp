@@ -182,6 +182,7 @@ public:
 private:
     friend void detail::settle_here(const tcp_stream&) noexcept;
     friend class detail::send_all_operation;
+    friend class detail::recv_operation;
 
     static std::span<const std::byte> bytes_of(std::string_view text) noexcept {
         return std::as_bytes(std::span(text));
@@ -193,6 +194,7 @@ private:
     detail::socket_handle socket_;
     endpoint remote_;
     mutable bool zero_copy_ = false;
+    mutable bool has_more_ = false;  // the last read was filled, and the kernel had more
 };
 
 struct listen_options {

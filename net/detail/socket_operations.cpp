@@ -77,12 +77,18 @@ void fail_on(const tcp_stream& stream, const char* what, std::error_code code) {
 
 // recv
 
+int recv_operation::begin() noexcept {
+    try_first = stream_->has_more_;
+    return stream_operation::begin();
+}
+
 void recv_operation::prepare(io_uring_sqe& sqe) noexcept { prepare_recv(sqe, fd, space_); }
 
 int recv_operation::attempt() noexcept { return try_recv(fd, space_); }
 
 bool recv_operation::finish(int value) noexcept {
     result = value;
+    stream_->has_more_ = !drained && static_cast<std::size_t>(value) == space_.size();
     drained = value > 0 && static_cast<std::size_t>(value) < space_.size();
     return true;
 }

@@ -62,6 +62,7 @@ public:
     recv_operation(const tcp_stream& stream, int descriptor, std::span<std::byte> space) noexcept
         : stream_operation(stream, descriptor, readiness::read), space_(space) {}
 
+    int begin() noexcept;
     void prepare(io_uring_sqe& sqe) noexcept override;
     int attempt() noexcept override;
     bool finish(int value) noexcept override;

@@ -31,15 +31,6 @@ bool concerns(std::uint32_t events, readiness wanted) noexcept {
     return true;
 }
 
-// Tries until the operation has its result or would block.
-bool try_to_finish(operation& op) noexcept {
-    for (;;) {
-        const int value = op.attempt();
-        if (value == -EAGAIN) return false;
-        if (op.finish(value)) return true;
-    }
-}
-
 }  // namespace
 
 epoll_reactor::epoll_reactor() {

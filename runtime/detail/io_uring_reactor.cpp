@@ -172,6 +172,9 @@ io_uring_reactor::entry& io_uring_reactor::entry_of(int fd) {
 }
 
 submission io_uring_reactor::submit(operation& op) noexcept {
+    // A bulk transfer's next read, whose data is there. Without a request for each, and in larger
+    // pieces, streams over loopback are twice as fast.
+    if (op.try_first && try_to_finish(op)) return submission::finished;
     op.reactor_state = 0;
     append_pending(entry_of(op.fd).pending, op);
     send(op);

@@ -56,9 +56,10 @@ public:
     int fd = -1;
     int result = 0;  // of the last completion: a value, or minus an errno
     readiness waits_for;
-    bool cancel_wanted = false;  // the task was cancelled while this was pending
-    bool fd_closed = false;      // the descriptor was closed while this was pending
-    bool fd_is_foreign = false;  // the descriptor may be closed without the reactor being told
+    bool cancel_wanted = false;      // the task was cancelled while this was pending
+    bool fd_closed : 1 = false;      // the descriptor was closed while this was pending
+    bool fd_is_foreign : 1 = false;  // the descriptor may be closed without the reactor being told
+    bool try_first = false;  // before submit(): the call would not block, as far as is known
     // after finish(): it took all there was; more will make the descriptor ready anew. Before
     // finish(), on io_uring: the kernel did not say that there is more.
     bool drained = false;
@@ -75,6 +76,15 @@ protected:
     operation& operator=(const operation&) = default;
     ~operation() = default;
 };
+
+/// Tries until the operation has its result, or would block: false.
+inline bool try_to_finish(operation& op) noexcept {
+    for (;;) {
+        const int value = op.attempt();
+        if (value == -EAGAIN) return false;
+        if (op.finish(value)) return true;
+    }
+}
 
 /// Gives a finished operation back to its task.
 inline void complete(operation& op) noexcept {
