@@ -35,6 +35,12 @@ SPINNING = tuple(
     for kind, raw in (("io_uring", RAW_IO_URING), ("epoll", RAW_EPOLL)))
 
 
+SPIN_REMARK = (
+    'Servers named "spin" look for work for up to 200 us before they sleep '
+    "(`runtime_options::spin`):\nthat saves waking an idle core, which costs the waker as much as the "
+    "woken, and keeps a core busy.\nOf the others only Go looks around for a while.")
+
+
 def rondo_on(reactor, reactors):
     count = "1 reactor" if reactors == 1 else f"{reactors} reactors"
     command = ("examples/echo_server", "--reactor", reactor, "--reactors", str(reactors))
@@ -67,9 +73,7 @@ def echo(connections, size, *more):
 POINTS = {
     "echo-1x64": Point(
         "1 connection, 64 bytes, closed loop", echo(1, 64), servers=SERVERS + SPINNING,
-        remark='Servers named "spin" look for work for up to 200 us before they sleep '
-               "(`runtime_options::spin`):\nthat saves waking an idle core for each request, and keeps "
-               "the core busy. Nobody else here spins."),
+        remark=SPIN_REMARK),
     "echo-64x64": Point("64 connections, 64 bytes, closed loop", echo(64, 64)),
     "echo-1000x64": Point("1000 connections, 64 bytes, closed loop", echo(1000, 64)),
     "echo-64x16k": Point("64 connections, 16 KiB, closed loop", echo(64, 16384), buffer=16384),
@@ -80,7 +84,8 @@ POINTS = {
         "64 at a time connect, send 64 bytes, read the answer, and close with a reset (SO_LINGER 0: "
         "else TIME_WAIT would use up the ports, and one server's leavings slow the next one down)",
         ("churn_load", "--connections", "64", "--bytes", "64"),
-        rate="connections/s", cost="server us/connection"),
+        servers=SERVERS + SPINNING, rate="connections/s", cost="server us/connection",
+        remark=SPIN_REMARK),
     "stream": Point(
         "4 connections, the client sends 256 KiB at a time, the server reads up to 64 KiB and "
         "discards it; MB is 1,000,000 bytes", ("stream_load", "--connections", "4"), buffer=65536,
@@ -242,20 +247,23 @@ def run_point(name, arguments, cores):
 
 
 def overview(results):
-    """One row a point: how rondo stands to the best raw loop and to the best of the others."""
-    lines = ["| point | io_uring: rate of best raw | CPU of best raw | epoll: rate of raw epoll |"
-             " CPU of raw epoll | best other server, requests | io_uring to it | epoll to it |",
-             "| --- | ---: | ---: | ---: | ---: | --- | ---: | ---: |"]
+    """One row a point: how rondo stands to the raw loops and to the best of the others; one more
+    where it was measured spinning, too."""
+    lines = ["| point | io_uring: rate of raw io_uring | CPU of raw io_uring | rate of best raw |"
+             " epoll: rate of raw epoll | CPU of raw epoll | best other server, requests |"
+             " io_uring to it | epoll to it |",
+             "| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |"]
     for name in POINTS:
-        rows = results.get(name, {}).get("rows", {})
-        uring, epoll = (rows.get(f"rondo {kind}") for kind in ("io_uring", "epoll"))
-        best = results.get(name, {}).get("best_other")
-        if not uring or not epoll or uring["rate_of_best"] is None or best is None:
-            continue
-        figures = (uring["rate_of_best"], uring["cost_of_best"], epoll["rate_of_same"],
-                   epoll["cost_of_same"])
-        to_best = (uring["rate_of_other"], epoll["rate_of_other"])
-        lines.append(f"| {name} | " + " | ".join("-" if each is None else f"{each:.2f}"
-                                                  for each in figures)
-                     + f" | {best} | " + " | ".join(f"{each:.2f}" for each in to_best) + " |")
+        for suffix in ("", ", spin"):
+            rows = results.get(name, {}).get("rows", {})
+            uring, epoll = (rows.get(f"rondo {kind}{suffix}") for kind in ("io_uring", "epoll"))
+            best = results.get(name, {}).get("best_other")
+            if not uring or not epoll or uring["rate_of_best"] is None or best is None:
+                continue
+            figures = (uring["rate_of_same"], uring["cost_of_same"], uring["rate_of_best"],
+                       epoll["rate_of_same"], epoll["cost_of_same"])
+            to_best = (uring["rate_of_other"], epoll["rate_of_other"])
+            lines.append(f"| {name}{suffix} | "
+                         + " | ".join("-" if each is None else f"{each:.2f}" for each in figures)
+                         + f" | {best} | " + " | ".join(f"{each:.2f}" for each in to_best) + " |")
     return "\n".join(lines) if len(lines) > 2 else None
