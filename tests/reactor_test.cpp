@@ -231,6 +231,27 @@ TEST_CASE("the epoll reactor works where epoll_pwait2 is denied") {
     }
 }
 
+TEST_CASE(
+    "a descriptor that epoll takes no more of gives what has come, and an error to who waits") {
+    CHECK(in_child([] {
+              return run(
+                  []() -> task<std::string> {
+                      auto [peer, stream] = co_await accept_peer();
+                      deny(__NR_epoll_ctl, ENOSPC);  // fs.epoll.max_user_watches is reached
+                      std::string log;
+                      for (const char* text : {"one", "two", "", "three"}) {
+                          peer.send(text);
+                          std::string space(10, '\0');
+                          const auto got = co_await as_result(stream.read_some(bytes_of(space)));
+                          log += got ? space.substr(0, *got) : got.error().message();
+                          log += '.';
+                      }
+                      co_return log;
+                  },
+                  {.reactor = reactor_kind::epoll});
+          }) == "one.two.No space left on device.three.");
+}
+
 TEST_CASE("ten thousand operations in flight complete all in one turn") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {

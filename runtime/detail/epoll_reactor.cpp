@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <system_error>
+#include <utility>
 
 namespace rondo::detail {
 
@@ -70,6 +71,8 @@ submission epoll_reactor::submit(operation& op) noexcept {
     }
     if (!at.registered || op.fd_is_foreign) {
         if (const int error = watch(op, at); error != 0) {
+            // What a drained read was not tried for may have come all the same.
+            if (std::exchange(at.drained, false)) return submit(op);
             op.result = -error;
             return submission::finished;
         }
