@@ -101,10 +101,12 @@ task<> keep_promise(task<T> work, std::promise<T> promise, submission_ticket) {
 }  // namespace detail
 
 /// Fairness, stated: tasks run in the order in which they became ready. At most `turn_tasks` of
-/// them run before the scheduler looks at the timers, the kernel and other threads' messages again.
-/// A task whose awaits all complete on the spot (epoll tries before it waits) completes at most
-/// `immediate_operations` of them; then it waits until the scheduler has looked and everybody else
-/// who is ready by then has had a turn. So a task that always finds its socket ready delays a timer
+/// them get their turn before the scheduler looks at the timers, the kernel and other threads'
+/// messages again. A task whose awaits all complete on the spot (epoll tries before it waits, as
+/// io_uring does where a stream has more) completes at most `immediate_operations` of them; then it
+/// waits until the scheduler has looked and everybody else who is ready by then has had a turn. Who
+/// awaits a task_handle goes on in what is left of the turn that the task ends in, where nobody else
+/// is ready; that counts as an operation. So a task that always finds its socket ready delays a timer
 /// or another socket by no more than `immediate_operations` operations of its own, and by no more
 /// than turn_tasks x immediate_operations of all tasks together. (With 16 instead of 64 streams over
 /// loopback bring a sixth less: who empties a socket in one go finds more in it the next time.) A

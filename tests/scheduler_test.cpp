@@ -16,6 +16,7 @@
 #include <ctime>
 #include <functional>
 #include <string>
+#include <utility>
 
 namespace rondo::test {
 
@@ -42,6 +43,13 @@ task<> join_one_by_one(unsigned& joins) {
             ++joins;
         }
     });
+}
+
+// Counts, once the task before it has ended.
+task<> follow(task_handle<void> before, unsigned& ended) {
+    const auto mine = std::move(before);  // not kept by the frame, which the next one keeps
+    co_await mine;
+    ++ended;
 }
 
 // Always ready to be read.
@@ -149,6 +157,34 @@ TEST_CASE("a task that spawns and joins without end delays a timer by one turn a
                 CHECK(joins - before <= 2 * scheduler::turn_tasks);
             }
             group.cancel();
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE(
+    "tasks that each wait for the one before delay a timer by the operations of a turn at most") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            constexpr unsigned most = scheduler::turn_tasks * scheduler::immediate_operations;
+            constexpr unsigned all = 3 * most;
+            event gate;
+            unsigned ended = 0;
+            task_group group;
+            auto last =
+                group.spawn([](event& open) -> task<> { co_await open.wait(); }, std::ref(gate));
+            for (unsigned i = 0; i < all; ++i) {
+                last = group.spawn(follow(std::move(last), ended));
+            }
+            co_await settle();
+            gate.set();
+            unsigned before = 0;
+            while (ended != all) {
+                co_await sleep_for(0s);
+                CHECK(ended > before);
+                CHECK(ended - before <= most);
+                before = ended;
+            }
             co_await group.join();
         });
     });
