@@ -106,12 +106,12 @@ task<> keep_promise(task<T> work, std::promise<T> promise, submission_ticket) {
 /// io_uring does where a stream has more) completes at most `immediate_operations` of them; then it
 /// waits until the scheduler has looked and everybody else who is ready by then has had a turn. Who
 /// awaits a task_handle goes on in what is left of the turn that the task ends in, where nobody else
-/// is ready; that counts as an operation. So a task that always finds its socket ready delays a timer
-/// or another socket by no more than `immediate_operations` operations of its own, and by no more
-/// than turn_tasks x immediate_operations of all tasks together. (With 16 instead of 64 streams over
-/// loopback bring a sixth less: who empties a socket in one go finds more in it the next time.) A
-/// lock that is free, and whatever else completes without the kernel, counts as a sixteenth of an
-/// operation.
+/// is ready; that counts as sixteen operations. A lock that is free, and whatever else completes
+/// without the kernel, counts as a sixteenth of one. So a task that always finds its socket ready
+/// delays a timer or another socket by no more than `immediate_operations` operations of its own,
+/// and by no more than turn_tasks x immediate_operations of all tasks together. (With 16 instead of
+/// 64 streams over loopback bring a sixth less: who empties a socket in one go finds more in it the
+/// next time.)
 /// Thread safety: what is public here may be called from any thread, while the runtime exists: a
 /// thread of its own that uses one must end before run() returns, or the runtime is destroyed.
 class scheduler {

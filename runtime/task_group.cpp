@@ -49,13 +49,13 @@ std::coroutine_handle<> finish_root(promise_base& promise) noexcept {
     // Where nobody else is in line, who waits for the task goes on in its turn: a spawn and its
     // join cost a tenth less without the way through the queue.
     task_state* next = nullptr;
-    if (task.waiter != nullptr && core.ready.empty() && core.allowance > operation_cost) {
+    if (task.waiter != nullptr && core.ready.empty() && core.allowance > hand_over_cost) {
         next = std::exchange(task.waiter, nullptr)->task;
         next->flags &= ~scope_node::blocked;
     }
     finish_task(task, promise);
     if (next == nullptr) return std::noop_coroutine();
-    core.allowance -= operation_cost;
+    core.allowance -= hand_over_cost;
     core.current = next;
     return transfer_to(handle_of(*next->leaf));
 }

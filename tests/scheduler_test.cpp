@@ -163,10 +163,10 @@ TEST_CASE("a task that spawns and joins without end delays a timer by one turn a
 }
 
 TEST_CASE(
-    "tasks that each wait for the one before delay a timer by the operations of a turn at most") {
+    "tasks that each wait for the one before delay a timer by a sixteenth of a turn's operations") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
-            constexpr unsigned most = scheduler::turn_tasks * scheduler::immediate_operations;
+            constexpr unsigned most = scheduler::turn_tasks * scheduler::immediate_operations / 16;
             constexpr unsigned all = 3 * most;
             event gate;
             unsigned ended = 0;

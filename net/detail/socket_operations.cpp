@@ -88,7 +88,10 @@ int recv_operation::attempt() noexcept { return try_recv(fd, space_); }
 
 bool recv_operation::finish(int value) noexcept {
     result = value;
-    stream_->has_more_ = !drained && static_cast<std::size_t>(value) == space_.size();
+    // Of a stream that was closed under it nothing may be left.
+    if (!fd_closed) {
+        stream_->has_more_ = !drained && static_cast<std::size_t>(value) == space_.size();
+    }
     drained = value > 0 && static_cast<std::size_t>(value) < space_.size();
     return true;
 }
@@ -341,7 +344,7 @@ int accept_operation::attempt() noexcept {
 
 bool accept_operation::finish(int value) noexcept {
     result = value;
-    listener_->has_none_ = drained;
+    if (!fd_closed) listener_->has_none_ = drained;
     switch (-value) {
         // accept(2): errors of a connection that was gone before it was taken are no errors of the
         // listener.

@@ -122,9 +122,10 @@ inline void block(suspension& reason, promise_base& promise, std::source_locatio
 }
 
 // What an await that is done on the spot takes from its turn's allowance: one that called the
-// kernel, and one that touched memory only.
+// kernel, and one that touched memory only. And what it costs to go on in another task's turn.
 inline constexpr unsigned operation_cost = 16;
 inline constexpr unsigned memory_cost = 1;
+inline constexpr unsigned hand_over_cost = 16 * operation_cost;
 
 /// Whether the running task, whose await at `promise` is done on the spot, goes on with its turn.
 /// If not, its allowance is used up and it goes on when the scheduler has looked at everything
