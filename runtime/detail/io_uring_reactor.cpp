@@ -165,16 +165,22 @@ bool io_uring_reactor::polls_before_accept() const noexcept {
     return (features_ & feature_recvsend_bundle) != 0;
 }
 
-io_uring_reactor::entry& io_uring_reactor::entry_of(int fd) {
+inline io_uring_reactor::entry& io_uring_reactor::entry_of(int fd) {
     const auto index = static_cast<std::size_t>(fd);
-    if (index >= entries_.size()) entries_.resize(std::max(index + 1, 2 * entries_.size()));
+    if (index >= entries_.size()) [[unlikely]]
+        make_room_for(index);
     return entries_[index];
+}
+
+void io_uring_reactor::make_room_for(std::size_t index) {
+    entries_.resize(std::max(index + 1, 2 * entries_.size()));
 }
 
 submission io_uring_reactor::submit(operation& op) noexcept {
     // A bulk transfer's next read, whose data is there. Without a request for each, and in larger
     // pieces, streams over loopback are twice as fast.
-    if (op.try_first && try_to_finish(op)) return submission::finished;
+    if (op.try_first && try_to_finish(op)) [[unlikely]]
+        return submission::finished;
     op.reactor_state = 0;
     append_pending(entry_of(op.fd).pending, op);
     send(op);

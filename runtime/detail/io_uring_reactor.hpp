@@ -71,6 +71,7 @@ private:
     void leave_ring() noexcept;
     void check_operations();
     entry& entry_of(int fd);
+    void make_room_for(std::size_t index);
     io_uring_sqe* free_entry() noexcept;
     void mark_unawaited(io_uring_sqe& sqe) const noexcept;
     void send(operation& op) noexcept;
