@@ -380,14 +380,16 @@ TEST_CASE("a write of everything is cancelled before, during and after") {
                     const auto all = co_await after;
                     CHECK_FALSE(all.error());
 
-                    auto during = group.spawn(write(client));
+                    // A connection that has carried so much may have buffers for all of it by now.
+                    auto [fresh, slow] = co_await connected_pair();
+                    auto during = group.spawn(write(fresh));
                     co_await settle();
                     CHECK_FALSE(during.done());
                     during.cancel();
                     const auto some = co_await during;
                     CHECK(some.error() == cancelled);
-                    client.close();
-                    const std::string rest = co_await read_text(server);
+                    fresh.close();
+                    const std::string rest = co_await read_text(slow);
                     CHECK(rest.size() < text.size());
                     CHECK((rest == text.substr(0, rest.size())));
                     co_await group.join();
