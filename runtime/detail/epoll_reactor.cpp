@@ -54,14 +54,8 @@ epoll_reactor::~epoll_reactor() {
     ::close(epoll_);
 }
 
-epoll_reactor::entry& epoll_reactor::entry_of(int fd) {
-    const auto index = static_cast<std::size_t>(fd);
-    if (index >= entries_.size()) entries_.resize(std::max(index + 1, 2 * entries_.size()));
-    return entries_[index];
-}
-
 submission epoll_reactor::submit(operation& op) noexcept {
-    entry& at = entry_of(op.fd);
+    entry& at = entries_.of(op.fd);
     const bool is_read = op.waits_for == readiness::read;
     if (!is_read || !at.drained) {
         if (try_to_finish(op)) {
@@ -103,7 +97,7 @@ void epoll_reactor::unwatch_if_foreign(const operation& op, entry& at) noexcept 
 }
 
 void epoll_reactor::cancel(operation& op) noexcept {
-    entry& at = entries_[static_cast<std::size_t>(op.fd)];
+    entry& at = entries_[op.fd];
     remove_pending(at.waiting, op);
     --waiting_;
     unwatch_if_foreign(op, at);
@@ -112,7 +106,7 @@ void epoll_reactor::cancel(operation& op) noexcept {
 }
 
 void epoll_reactor::retry(int fd, std::uint32_t events) noexcept {
-    entry& at = entries_[static_cast<std::size_t>(fd)];
+    entry& at = entries_[fd];
     if ((events & read_events) != 0) at.drained = false;
     if ((events & end_events) != 0) at.ended = true;
     operation** link = &at.waiting;
@@ -175,15 +169,15 @@ void epoll_reactor::opened(int fd) noexcept { release(fd); }
 void epoll_reactor::disown(int fd) noexcept { ::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr); }
 
 void epoll_reactor::release(int fd) noexcept {
-    if (static_cast<std::size_t>(fd) >= entries_.size()) return;
-    entry& at = entries_[static_cast<std::size_t>(fd)];
-    while (operation* op = at.waiting) {
-        at.waiting = op->next_on_fd;
+    entry* const at = entries_.find(fd);
+    if (at == nullptr) return;
+    while (operation* op = at->waiting) {
+        at->waiting = op->next_on_fd;
         --waiting_;
         op->result = -EBADF;
         complete(*op);
     }
-    at = entry{};
+    *at = entry{};
 }
 
 void epoll_reactor::close(int fd) noexcept {

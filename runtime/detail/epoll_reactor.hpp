@@ -1,10 +1,10 @@
 #pragma once
 // Readiness turned into completions.
 
+#include <rondo/runtime/detail/descriptor_table.hpp>
 #include <rondo/runtime/detail/reactor.hpp>
 
 #include <cstddef>
-#include <vector>
 
 struct epoll_event;
 
@@ -40,7 +40,6 @@ private:
         bool ended = false;  // a short read no longer means that (see end_events)
     };
 
-    entry& entry_of(int fd);
     int watch(const operation& op, entry& at) noexcept;
     void unwatch_if_foreign(const operation& op, entry& at) noexcept;
     void retry(int fd, std::uint32_t events) noexcept;
@@ -50,7 +49,7 @@ private:
     int wake_fd_ = -1;
     std::size_t waiting_ = 0;  // operations in all entries' lists
     bool has_pwait2_ = true;
-    std::vector<entry> entries_;  // by descriptor
+    descriptor_table<entry> entries_;
 };
 
 }  // namespace rondo::detail

@@ -165,24 +165,13 @@ bool io_uring_reactor::polls_before_accept() const noexcept {
     return (features_ & feature_recvsend_bundle) != 0;
 }
 
-inline io_uring_reactor::entry& io_uring_reactor::entry_of(int fd) {
-    const auto index = static_cast<std::size_t>(fd);
-    if (index >= entries_.size()) [[unlikely]]
-        make_room_for(index);
-    return entries_[index];
-}
-
-void io_uring_reactor::make_room_for(std::size_t index) {
-    entries_.resize(std::max(index + 1, 2 * entries_.size()));
-}
-
 submission io_uring_reactor::submit(operation& op) noexcept {
     // A bulk transfer's next read, whose data is there. Without a request for each, and in larger
     // pieces, streams over loopback are twice as fast.
     if (op.try_first && try_to_finish(op)) [[unlikely]]
         return submission::finished;
     op.reactor_state = 0;
-    append_pending(entry_of(op.fd).pending, op);
+    append_pending(entries_.of(op.fd).pending, op);
     send(op);
     return submission::pending;
 }
@@ -392,7 +381,7 @@ void io_uring_reactor::completed(operation& op, const io_uring_cqe& completion) 
 
 void io_uring_reactor::retire(operation& op) noexcept {
     if ((op.reactor_state & cancel_queued) != 0) cancels_.remove(op);
-    entry& at = entries_[static_cast<std::size_t>(op.fd)];
+    entry& at = entries_[op.fd];
     // After a close the number may belong to a new descriptor, whose list this operation is not in.
     if (!op.fd_closed) remove_pending(at.pending, op);
     complete(op);
@@ -424,15 +413,14 @@ void io_uring_reactor::wake() noexcept {
 void io_uring_reactor::opened(int fd) noexcept { release(fd); }
 
 void io_uring_reactor::release(int fd) noexcept {
-    if (static_cast<std::size_t>(fd) >= entries_.size()) return;
-    entry& at = entries_[static_cast<std::size_t>(fd)];
-    if (at.pending == nullptr) return;
-    while (operation* op = at.pending) {
-        at.pending = op->next_on_fd;
+    entry* const at = entries_.find(fd);
+    if (at == nullptr || at->pending == nullptr) return;
+    while (operation* op = at->pending) {
+        at->pending = op->next_on_fd;
         op->fd_closed = true;
         cancel(*op);
     }
-    at = entry{};
+    *at = entry{};
     // The cancelled requests hold the file open: let them go before the caller closes its number
     // for it.
     flush();

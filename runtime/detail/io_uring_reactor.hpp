@@ -1,6 +1,7 @@
 #pragma once
 // Completions straight from the kernel.
 
+#include <rondo/runtime/detail/descriptor_table.hpp>
 #include <rondo/runtime/detail/reactor.hpp>
 
 #include <liburing.h>
@@ -9,7 +10,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
-#include <vector>
 
 namespace rondo::detail {
 
@@ -70,8 +70,6 @@ private:
     void set_up();
     void leave_ring() noexcept;
     void check_operations();
-    entry& entry_of(int fd);
-    void make_room_for(std::size_t index);
     io_uring_sqe* free_entry() noexcept;
     void mark_unawaited(io_uring_sqe& sqe) const noexcept;
     void send(operation& op) noexcept;
@@ -93,7 +91,7 @@ private:
     std::uint64_t wake_ups_ = 0;  // where the kernel puts what it reads from it
     op_queue backlog_;            // operations that found the submission queue full
     op_queue cancels_;            // cancel requests that did
-    std::vector<entry> entries_;  // by descriptor
+    descriptor_table<entry> entries_;
 
     struct freed {
         void operator()(void* memory) const noexcept { std::free(memory); }

@@ -1,0 +1,37 @@
+#pragma once
+// What a reactor knows of each descriptor, by its number.
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+namespace rondo::detail {
+
+template <class Entry>
+class descriptor_table {
+public:
+    /// The descriptor's entry; made when this is the first that is asked of it.
+    Entry& of(int fd) {
+        const auto index = static_cast<std::size_t>(fd);
+        if (index >= entries_.size()) [[unlikely]]
+            make_room_for(index);
+        return entries_[index];
+    }
+
+    /// The same where it has been made already, which is the precondition.
+    Entry& operator[](int fd) noexcept { return entries_[static_cast<std::size_t>(fd)]; }
+
+    /// Null where there is none.
+    Entry* find(int fd) noexcept {
+        return static_cast<std::size_t>(fd) < entries_.size() ? &(*this)[fd] : nullptr;
+    }
+
+private:
+    [[gnu::noinline]] void make_room_for(std::size_t index) {
+        entries_.resize(std::max(index + 1, 2 * entries_.size()));
+    }
+
+    std::vector<Entry> entries_;
+};
+
+}  // namespace rondo::detail
