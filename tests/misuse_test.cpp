@@ -61,8 +61,6 @@ unsigned this_line(std::source_location here = std::source_location::current()) 
     return static_cast<unsigned>(here.line());
 }
 
-task<> nothing() { co_return; }
-
 }  // namespace
 
 TEST_CASE("a program that makes no mistake lives") {

@@ -42,6 +42,8 @@ inline std::span<const std::byte> bytes_of(std::string_view text) {
     return std::as_bytes(std::span(text));
 }
 
+inline constexpr std::size_t megabyte = 1024 * 1024;
+
 /// Text in which no two parts of the same length are alike, for all that the tests send.
 inline std::string pattern(std::size_t size) {
     std::string text(size, '\0');

@@ -16,6 +16,8 @@
 
 namespace rondo::test {
 
+inline task<> nothing() { co_return; }
+
 inline task<> wait_for(event& gate) { co_await gate.wait(); }
 
 /// Waits at the gate, then gives the number.

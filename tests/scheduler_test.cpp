@@ -7,6 +7,7 @@
 #include <rondo/sync/event.hpp>
 
 #include "pipe_ends.hpp"
+#include "sample_tasks.hpp"
 #include "support.hpp"
 
 #include <poll.h>
@@ -31,8 +32,6 @@ task<> take_turns(unsigned& turns) {
         co_await yield();
     }
 }
-
-task<> nothing() { co_return; }
 
 // Spawns and joins until it is cancelled: always the only one in line, and done on the spot.
 task<> join_one_by_one(unsigned& joins) {
@@ -171,8 +170,7 @@ TEST_CASE(
             event gate;
             unsigned ended = 0;
             task_group group;
-            auto last =
-                group.spawn([](event& open) -> task<> { co_await open.wait(); }, std::ref(gate));
+            auto last = group.spawn(wait_for, std::ref(gate));
             for (unsigned i = 0; i < all; ++i) {
                 last = group.spawn(follow(std::move(last), ended));
             }

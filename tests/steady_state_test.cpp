@@ -12,6 +12,7 @@
 
 #include "allocation_count.hpp"
 #include "net_support.hpp"
+#include "sample_tasks.hpp"
 #include "support.hpp"
 
 namespace rondo::test {
@@ -47,8 +48,6 @@ task<unsigned> allocations_of(Once once) {
     for (int i = 0; i < times; ++i) co_await once();
     co_return allocation_count() - before;
 }
-
-task<> nothing() { co_return; }
 
 task<> echo_forever(tcp_stream& stream) {
     for (;;) {

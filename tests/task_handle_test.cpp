@@ -374,10 +374,7 @@ TEST_CASE("a task's exception cancels the body of with_task_group") {
         run([]() -> task<> {
             bool cancelled = false;
             auto body = [&](task_group& group) -> task<int> {
-                group.spawn([]() -> task<> {
-                    co_await yield();
-                    throw std::runtime_error("the task");
-                });
+                group.spawn(fail_with("the task"));
                 try {
                     co_await sleep_for(1h);
                 } catch (const operation_cancelled&) {
@@ -399,12 +396,9 @@ TEST_CASE("a body that waits for a task hears of its exception before it is canc
         run([]() -> task<> {
             std::string log;
             auto body = [&](task_group& group) -> task<> {
-                auto failing = group.spawn([]() -> task<int> {
-                    co_await yield();
-                    throw std::runtime_error("the task");
-                });
+                auto failing = group.spawn(fail_with("the task"));
                 try {
-                    (void)co_await failing;
+                    co_await failing;
                 } catch (const std::runtime_error& error) {
                     log = error.what();
                 }
@@ -428,7 +422,7 @@ TEST_CASE("who waits for a handle goes on before those who were woken by the sam
             event gate;
             task_group inner;
             task_group outer;
-            auto last = inner.spawn([&]() -> task<> { co_await gate.wait(); });
+            auto last = inner.spawn(wait_for, std::ref(gate));
             outer.spawn([&]() -> task<> {
                 co_await last;
                 log += "handle ";

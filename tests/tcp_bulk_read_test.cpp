@@ -1,7 +1,6 @@
 #include <rondo/net/tcp.hpp>
 
 #include <rondo/runtime/as_result.hpp>
-#include <rondo/runtime/errors.hpp>
 #include <rondo/runtime/scheduler.hpp>
 #include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task_group.hpp>
@@ -9,9 +8,6 @@
 
 #include <doctest/doctest.h>
 
-#include <sys/socket.h>
-
-#include <functional>
 #include <string>
 #include <string_view>
 
@@ -31,12 +27,6 @@ task<std::string> read_chunk(tcp_stream& from) {
     std::string space(chunk, '\0');
     const std::size_t got = co_await from.read_some(bytes_of(space));
     co_return space.substr(0, got);
-}
-
-void reset_at_close(tcp_stream& stream) {
-    const linger at_once{1, 0};
-    REQUIRE(setsockopt(stream.native_handle(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) ==
-            0);
 }
 
 }  // namespace
@@ -113,7 +103,7 @@ TEST_CASE("what came before a connection broke is read, and the next read is the
             co_await client.write_all("abcdefgh");
             const std::string before = co_await read_chunk(server);
             CHECK(before == "abcd");
-            reset_at_close(client);
+            reset_on_close(client.native_handle());
             client.close();
             co_await settle();
             const std::string after = co_await read_chunk(server);
