@@ -277,14 +277,17 @@ private:
     // addresses, so that two selects do not wait for each other's locks.
     bool attempt_or_join() noexcept {
         locks all{};
-        std::size_t count = 0;
+        const auto begin = all.begin();
+        auto end = begin;
         for_each([&](auto& one) {
             short_lock* lock = select_access::lock_of(one);
-            if (lock != nullptr) all[count++] = lock;
+            if (lock == nullptr) return;
+            const auto place = std::lower_bound(begin, end, lock, std::less<>{});
+            if (place != end && *place == lock) return;
+            std::move_backward(place, end, end + 1);
+            *place = lock;
+            ++end;
         });
-        const auto begin = all.begin();
-        std::sort(begin, begin + count, std::less<>{});
-        const auto end = std::unique(begin, begin + count);
         for (auto lock = begin; lock != end; ++lock) (*lock)->lock();
 
         wake_list woken;
