@@ -151,7 +151,7 @@ void scheduler::run_until(Condition done) noexcept {
             continue;
         }
         if (done()) return;
-        if (!spin_policy_.enabled() || !spin()) sleep();
+        idle();
     }
 }
 
@@ -201,8 +201,10 @@ void scheduler::take_messages() noexcept {
     }
 }
 
-// Looks for work, for a while if that has lately been worth it; true: there is some.
-bool scheduler::spin() noexcept {
+// There is nothing to do: looks for work, for a while if that has lately been worth it, and sleeps if
+// it finds none.
+void scheduler::idle() noexcept {
+    if (!spin_policy_.enabled()) return sleep();
     const std::int64_t due = core_.timers.next_deadline();
     std::int64_t now = 0;
     const auto look = [&] {
@@ -212,26 +214,20 @@ bool scheduler::spin() noexcept {
     };
     // The first look finds what has come already, and what completes as it is submitted, as most
     // sends do: that needs no patience, and speaks for none.
-    if (look()) return true;
-    if (!spin_policy_.worthwhile()) return false;
-    const std::int64_t until = now + spin_policy_.patience();
-    while (now < until) {
-        if (!look()) continue;
-        spin_policy_.found_something();
-        return true;
+    if (look()) return;
+    const std::int64_t began = now;
+    if (spin_policy_.worthwhile()) {
+        bool found = false;
+        while (!found && now - began < spin_policy_.patience()) found = look();
+        spin_policy_.looked(now - began);
+        if (!found) sleep();
+    } else {
+        sleep();
+        spin_policy_.slept(detail::now_ns() - began);
     }
-    spin_policy_.found_nothing();
-    return false;
 }
 
 void scheduler::sleep() noexcept {
-    if (!spin_policy_.enabled()) return go_to_sleep();
-    const std::int64_t began = detail::now_ns();
-    go_to_sleep();
-    spin_policy_.slept(detail::now_ns() - began);
-}
-
-void scheduler::go_to_sleep() noexcept {
     const bool may_sleep = core_.messages.announce_sleep();
     const std::int64_t deadline = core_.timers.next_deadline();
     const bool nothing_due = deadline == detail::timer_wheel::never && core_.operations == 0;

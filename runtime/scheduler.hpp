@@ -198,9 +198,8 @@ private:
     void run_ready() noexcept;
     void fire_timers() noexcept;
     void take_messages() noexcept;
-    bool spin() noexcept;
+    void idle() noexcept;
     void sleep() noexcept;
-    void go_to_sleep() noexcept;
     void sleep_without_hope() noexcept;
 
     detail::runtime_threads& threads_;

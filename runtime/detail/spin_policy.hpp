@@ -19,10 +19,17 @@ public:
     bool worthwhile() const noexcept { return enabled() && credit_ > 0; }
     std::int64_t patience() const noexcept { return patience_; }
 
-    void found_something() noexcept { credit_ = std::min(credit_ + 1, most_credit); }
-    void found_nothing() noexcept { credit_ = std::max(credit_ - 1, 0); }
+    /// After a look, and how long it took: no longer than `patience` if it found something in time.
+    void looked(std::int64_t nanoseconds) noexcept {
+        if (nanoseconds < patience_) {
+            credit_ = std::min(credit_ + 1, most_credit);
+        } else {
+            credit_ = std::max(credit_ - 1, 0);
+        }
+    }
+    /// After a sleep that no look came before: with one, the wait was longer than any look.
     void slept(std::int64_t nanoseconds) noexcept {
-        if (nanoseconds < patience_) found_something();
+        if (nanoseconds < patience_) looked(nanoseconds);
     }
 
 private:
