@@ -91,7 +91,11 @@ private:
                 if (!taken) ++disorder_;
             }
         }
-        if (sent < for_each_pair) rt_.scheduler(from).post([this, from] { burst(from); });
+        if (sent < for_each_pair) {
+            rt_.scheduler(from).post([this, from] { burst(from); });
+        } else {
+            done_.count_down();  // it may be gone now
+        }
     }
 
     void receive(std::size_t from, std::size_t to, int number) {
@@ -110,7 +114,7 @@ private:
     runtime& rt_;
     std::array<line, reactors> lines_;
     std::atomic<int> disorder_{0};
-    std::latch done_{reactors};
+    std::latch done_{2 * reactors};  // each has sent all, and received all
 };
 
 struct tally {
