@@ -1,5 +1,5 @@
-// Precompiled for every test under a sanitizer, which takes long to build. That each of our headers
-// includes what it needs is checked by the other configurations.
+// Precompiled for every test where compiling takes long. That each of our headers includes what it
+// needs is checked by the other configurations.
 
 #include <rondo/rondo.hpp>
 
