@@ -201,8 +201,8 @@ void scheduler::take_messages() noexcept {
     }
 }
 
-// There is nothing to do: looks for work, for a while if that has lately been worth it, and sleeps if
-// it finds none.
+// There is nothing to do: looks for work, for a while if that has lately been worth it, and sleeps
+// if it finds none.
 void scheduler::idle() noexcept {
     if (!spin_policy_.enabled()) return sleep();
     const std::int64_t due = core_.timers.next_deadline();

@@ -19,7 +19,7 @@ public:
     bool worthwhile() const noexcept { return enabled() && credit_ > 0; }
     std::int64_t patience() const noexcept { return patience_; }
 
-    /// After a look, and how long it took: no longer than `patience` if it found something in time.
+    /// After a look, and how long it took: less than `patience` if it found something in time.
     void looked(std::int64_t nanoseconds) noexcept {
         if (nanoseconds < patience_) {
             credit_ = std::min(credit_ + 1, most_credit);
