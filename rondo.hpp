@@ -34,6 +34,7 @@
 #include <rondo/runtime/testing.hpp>
 #include <rondo/runtime/thread_pool.hpp>
 #include <rondo/runtime/timeout.hpp>
+#include <rondo/runtime/unheard_error.hpp>
 #include <rondo/runtime/when.hpp>
 #include <rondo/sync/barrier.hpp>
 #include <rondo/sync/broadcast.hpp>
