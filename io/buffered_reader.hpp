@@ -142,13 +142,15 @@ private:
 
     std::optional<result<line>> take_delimited(char delimiter, std::size_t limit,
                                                bool strip_return) {
-        // The carriage return of a line is no part of it.
-        const std::size_t reach = limit + (strip_return ? 1 : 0);
         const void* at = size() == searched_
                              ? nullptr
                              : std::memchr(begin() + searched_, delimiter, size() - searched_);
         if (at == nullptr) searched_ = size();
-        if (at == nullptr && size() <= reach && !ended_) return std::nullopt;
+        if (at == nullptr && !ended_) {
+            // One byte more may be the carriage return of a line, which is no part of it.
+            const bool ends_in_return = strip_return && size() != 0 && begin()[size() - 1] == '\r';
+            if (size() <= limit + (ends_in_return ? 1 : 0)) return std::nullopt;
+        }
         if (at == nullptr && size() == 0) return line{};
         const std::size_t length =
             at == nullptr ? size()

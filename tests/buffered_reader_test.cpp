@@ -174,6 +174,32 @@ TEST_CASE("a line that is too long is reported before it has all come, and stays
     });
 }
 
+TEST_CASE(
+    "one byte more than the limit is too long at once, unless it may be the end of the line") {
+    run([]() -> task<> {
+        chunked_stream stream{{"123456"}, false};
+        buffered_reader reader{stream};
+        CHECK(co_await shown(reader.read_line(5)) == "(too long)");
+        CHECK(co_await shown(reader.read_until(';', 5)) == "(too long)");
+        stream.add("\n12345\r");
+        const bool more = co_await reader.discard_line();
+        CHECK(more);
+        task_group group;
+        auto line = group.spawn(shown(reader.read_line(5)));
+        co_await settle();
+        CHECK_FALSE(line.done());
+        stream.add("\n12345\r");
+        CHECK(co_await line == "12345");
+        auto other = group.spawn(shown(reader.read_line(5)));
+        co_await settle();
+        CHECK_FALSE(other.done());
+        stream.add("\r");
+        CHECK(co_await other == "(too long)");
+        CHECK(co_await shown(reader.read_until(';', 5)) == "(too long)");
+        co_await group.join();
+    });
+}
+
 TEST_CASE("a megabyte of a line is thrown away without being kept") {
     run([]() -> task<> {
         std::deque<std::string> chunks(1'000, std::string(1'000, 'x'));
