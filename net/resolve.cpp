@@ -1,5 +1,6 @@
 #include <rondo/net/resolve.hpp>
 
+#include <rondo/net/detail/quoted.hpp>
 #include <rondo/runtime/errors.hpp>
 
 #include <netdb.h>
@@ -91,10 +92,14 @@ public:
         run = [](detail::inbox_message& message) noexcept {
             detail::current_core->wake(*static_cast<lookup_awaiter&>(message).task);
         };
-        thread_ = std::thread([this, &home] {
-            result_ = look_up(host_, port_);
-            home.post(*this);
-        });
+        try {
+            thread_ = std::thread([this, &home] {
+                result_ = look_up(host_, port_);
+                home.post(*this);
+            });
+        } catch (const std::system_error& error) {
+            throw std::system_error(error.code(), "resolve " + host_ + ": start a thread");
+        }
         detail::block(*this, waiter.promise(), where);
     }
     lookup_result await_resume() {
@@ -121,6 +126,11 @@ private:
 task<std::vector<endpoint>> resolve(std::string host, std::uint16_t port) {
     if (const auto numeric = ip_address::try_parse(host)) {
         co_return std::vector<endpoint>{endpoint{*numeric, port}};
+    }
+    // The C library would look up what comes before the NUL: another host than a check of the whole
+    // name has seen.
+    if (host.find('\0') != host.npos) {
+        throw std::system_error(EAI_NONAME, resolver_category(), "resolve " + detail::quoted(host));
     }
     if (is_localhost(host)) co_return loopback(port);
     lookup_awaiter lookup{host, port};

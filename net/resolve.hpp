@@ -20,7 +20,9 @@ namespace rondo {
 /// completes. (For glibc the process has several threads from then on: malloc and system calls cost
 /// a little more.)
 /// Throws std::system_error of resolver_category: `resolve no.such.host: Name or service not
-/// known`.
+/// known`. A name that contains a NUL is unknown without a look-up. Where no thread can be started
+/// it is a std::system_error as well: `resolve a.host: start a thread: Resource temporarily
+/// unavailable`.
 /// Cancellation: getaddrinfo cannot be interrupted, so the look-up is waited for; then
 /// operation_cancelled. What needs no look-up is given all the same.
 task<std::vector<endpoint>> resolve(std::string host, std::uint16_t port);

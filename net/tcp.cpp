@@ -1,5 +1,6 @@
 #include <rondo/net/tcp.hpp>
 
+#include <rondo/net/detail/quoted.hpp>
 #include <rondo/net/resolve.hpp>
 #include <rondo/runtime/detail/open_descriptor.hpp>
 #include <rondo/runtime/detail/reactor.hpp>
@@ -71,7 +72,9 @@ task<result<tcp_stream>> connect_to_any(std::string host, std::uint16_t port) {
 }  // namespace detail
 
 detail::result_task<tcp_stream> tcp_stream::connect(std::string host, std::uint16_t port) {
-    std::string what = "connect to " + host + ":" + std::to_string(port);
+    const bool is_text = host.find('\0') == host.npos;
+    std::string what =
+        "connect to " + (is_text ? host : detail::quoted(host)) + ":" + std::to_string(port);
     return {detail::connect_to_any(std::move(host), port), std::move(what)};
 }
 

@@ -9,6 +9,7 @@
 
 #include <dlfcn.h>
 #include <netdb.h>
+#include <pthread.h>
 
 #include <atomic>
 #include <cerrno>
@@ -198,6 +199,51 @@ TEST_CASE("a name that does not resolve is an error that says which and why") {
             CHECK(later.error() == std::error_code(EAI_AGAIN, resolver_category()));
             const auto broken = co_await as_result(resolve("broken.test", 80));
             CHECK(broken.error() == std::errc::too_many_files_open);
+        });
+    });
+}
+
+TEST_CASE("a name that contains a NUL is refused without a look-up, and shown in full") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            const int before = all_lookups;
+            const std::string cut_address("127.0.0.1\0.example.com", 22);
+            const std::string cut_name("both.test\0", 10);
+            const std::string cut_localhost("localhost\0.localhost", 20);
+            for (const std::string& name : {cut_address, cut_name, cut_localhost}) {
+                CAPTURE(name);
+                const auto found = co_await as_result(resolve(name, 80));
+                CHECK(found.error() == std::error_code(EAI_NONAME, resolver_category()));
+                const auto stream = co_await as_result(tcp_stream::connect(name, 80));
+                CHECK(stream.error() == std::error_code(EAI_NONAME, resolver_category()));
+            }
+            CHECK(all_lookups == before);
+            CHECK(co_await complaint_of(resolve(cut_address, 80)) ==
+                  "resolve \"127.0.0.1\\x00.example.com\": Name or service not known");
+            CHECK(co_await complaint_of(tcp_stream::connect(cut_address, 80)) ==
+                  "connect to \"127.0.0.1\\x00.example.com\":80: Name or service not known");
+        });
+    });
+}
+
+TEST_CASE(
+    "a look-up for which no thread can be started says which and why, and the next one works") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            pthread_attr_t usual;
+            pthread_attr_t huge;
+            REQUIRE(::pthread_getattr_default_np(&usual) == 0);
+            REQUIRE(::pthread_attr_init(&huge) == 0);
+            REQUIRE(::pthread_attr_setstacksize(&huge, std::size_t{1} << 60) == 0);
+            REQUIRE(::pthread_setattr_default_np(&huge) == 0);
+            const std::string thrown = co_await complaint_of(resolve("both.test", 80));
+            const auto refused = co_await as_result(resolve("both.test", 80));
+            REQUIRE(::pthread_setattr_default_np(&usual) == 0);
+            CHECK(thrown == "resolve both.test: start a thread: Resource temporarily unavailable");
+            CHECK(refused.error() == std::errc::resource_unavailable_try_again);
+            CHECK(co_await names_of("both.test", 80) == "[::1]:80 127.0.0.1:80");
+            ::pthread_attr_destroy(&usual);
+            ::pthread_attr_destroy(&huge);
         });
     });
 }
