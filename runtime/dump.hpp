@@ -6,7 +6,7 @@
 //     task 1, running
 //         examples/chat_server.cpp:81 main_task
 //       group made at net/serve.hpp:96
-//         task 7, waits for recv on fd 9
+//         task 7, waits for recv from 127.0.0.1:40312
 //             io/buffered_reader.hpp:178 rondo::buffered_reader<rondo::tcp_stream>::read_more
 //             examples/chat_server.cpp:40 talk
 

@@ -89,28 +89,38 @@ TEST_CASE("a dump shows a blocked task's asynchronous stack, innermost frame fir
     });
 }
 
-TEST_CASE("a dump names the operation and its descriptor") {
+TEST_CASE("a dump names the operation and the peer of the connection, or the listener's address") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
             auto listener = tcp_listener::bind({ip_address::loopback_v4(), 0});
             auto client = co_await tcp_stream::connect(listener.local_endpoint());
             auto server = co_await listener.accept();
-            task_group group;
-            group.spawn(
-                [](tcp_stream& stream) -> task<> {
-                    std::array<std::byte, 8> space;
-                    co_await stream.read_some(space);
-                },
-                std::ref(server));
-            group.spawn([](tcp_listener& from) -> task<> { co_await from.accept(); },
-                        std::ref(listener));
-            co_await settle();
-            const std::string text = dumped();
-            CHECK(contains(text, "waits for recv on fd " + std::to_string(server.native_handle())));
-            CHECK(contains(text,
-                           "waits for accept on fd " + std::to_string(listener.native_handle())));
-            group.cancel();
-            co_await group.join();
+            const std::string from = server.remote_endpoint().to_string();
+            const std::string to = client.remote_endpoint().to_string();
+            std::array<std::byte, 8> space{};
+            const std::string much(32 * 1024 * 1024, 'x');
+            const std::string_view half = std::string_view(much).substr(0, much.size() / 2);
+
+            const auto check = [&](auto operation, const std::string& description) -> task<> {
+                CAPTURE(description);
+                task_group group;
+                group.spawn(std::move(operation));
+                co_await settle();
+                const std::string entry = entry_of(dumped(), "waits for " + description);
+                CHECK_FALSE(entry.empty());
+                group.cancel();
+                co_await group.join();
+            };
+            co_await check(listener.accept(), "accept on " + to + "\n");
+            co_await check(server.read_some(space), "recv from " + from + "\n");
+            co_await check(server.read_exactly(space),
+                           "recv from " + from + ", 0 of 8 bytes there\n");
+            co_await check(server.receive(), "receive from " + from + "\n");
+            co_await check(server.wait_hangup(), "the end of the connection with " + from + "\n");
+            co_await check(client.write_all(much), "send to " + to + ", ");
+            co_await check(client.write_all(half, half), "sendmsg to " + to + "\n");
+            co_await check(client.write_some(std::as_bytes(std::span(much))),
+                           "send to " + to + "\n");
         });
     });
 }

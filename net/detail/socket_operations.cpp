@@ -63,6 +63,9 @@ void prepare_send(io_uring_sqe& sqe, int fd, std::span<const std::byte> bytes) n
 
 bool runs_on_epoll() noexcept { return current_core->io->kind() == reactor_kind::epoll; }
 
+// For dumps.
+std::string peer_of(const tcp_stream& stream) { return stream.remote_endpoint().to_string(); }
+
 endpoint endpoint_of(const sockaddr_in6& address, socklen_t size) {
     sockaddr_storage storage{};
     std::memcpy(&storage, &address, std::min<std::size_t>(size, sizeof address));
@@ -96,7 +99,9 @@ bool recv_operation::finish(int value) noexcept {
     return true;
 }
 
-void recv_operation::describe(std::FILE* out) const { std::fprintf(out, "recv on fd %d", fd); }
+void recv_operation::describe(std::FILE* out) const {
+    std::fprintf(out, "recv from %s", peer_of(*stream_).c_str());
+}
 
 void recv_exactly_operation::prepare(io_uring_sqe& sqe) noexcept {
     // A recv of no bytes would wait for some.
@@ -119,7 +124,8 @@ bool recv_exactly_operation::finish(int value) noexcept {
 }
 
 void recv_exactly_operation::describe(std::FILE* out) const {
-    std::fprintf(out, "recv on fd %d, %zu of %zu bytes there", fd, done_, space_.size());
+    std::fprintf(out, "recv from %s, %zu of %zu bytes there", peer_of(*stream_).c_str(), done_,
+                 space_.size());
 }
 
 std::error_code recv_exactly_operation::code() const noexcept {
@@ -195,7 +201,7 @@ bool receive_operation::finish(int value) noexcept {
 }
 
 void receive_operation::describe(std::FILE* out) const {
-    std::fprintf(out, "receive on fd %d", fd);
+    std::fprintf(out, "receive from %s", peer_of(*stream_).c_str());
 }
 
 rondo::buffer receive_operation::value() const noexcept {
@@ -209,7 +215,9 @@ void send_some_operation::prepare(io_uring_sqe& sqe) noexcept { prepare_send(sqe
 
 int send_some_operation::attempt() noexcept { return try_send(fd, bytes_); }
 
-void send_some_operation::describe(std::FILE* out) const { std::fprintf(out, "send on fd %d", fd); }
+void send_some_operation::describe(std::FILE* out) const {
+    std::fprintf(out, "send to %s", peer_of(*stream_).c_str());
+}
 
 void send_all_operation::prepare(io_uring_sqe& sqe) noexcept {
     if (!stream_->zero_copy_ || left_.size() < least_without_copy ||
@@ -236,7 +244,7 @@ bool send_all_operation::finish(int value) noexcept {
 }
 
 void send_all_operation::describe(std::FILE* out) const {
-    std::fprintf(out, "send on fd %d, %zu bytes left", fd, left_.size());
+    std::fprintf(out, "send to %s, %zu bytes left", peer_of(*stream_).c_str(), left_.size());
 }
 
 int send_gather_operation::begin() noexcept {
@@ -285,7 +293,7 @@ bool send_gather_operation::finish(int value) noexcept {
 }
 
 void send_gather_operation::describe(std::FILE* out) const {
-    std::fprintf(out, "sendmsg on fd %d", fd);
+    std::fprintf(out, "sendmsg to %s", peer_of(*stream_).c_str());
 }
 
 // hangup
@@ -302,7 +310,7 @@ int hangup_operation::attempt() noexcept {
 }
 
 void hangup_operation::describe(std::FILE* out) const {
-    std::fprintf(out, "the end of the connection on fd %d", fd);
+    std::fprintf(out, "the end of the connection with %s", peer_of(*stream_).c_str());
 }
 
 hangup hangup_operation::value() const noexcept {
@@ -360,7 +368,9 @@ bool accept_operation::finish(int value) noexcept {
     }
 }
 
-void accept_operation::describe(std::FILE* out) const { std::fprintf(out, "accept on fd %d", fd); }
+void accept_operation::describe(std::FILE* out) const {
+    std::fprintf(out, "accept on %s", listener_->local_endpoint().to_string().c_str());
+}
 
 tcp_stream accept_operation::value() const noexcept {
     return tcp_stream{socket_handle{result}, endpoint_of(peer_, peer_size_)};
@@ -410,7 +420,7 @@ void connect_operation::abandon() noexcept {
 }
 
 void connect_operation::describe(std::FILE* out) const {
-    std::fprintf(out, "connect to %s on fd %d", peer_.to_string().c_str(), fd);
+    std::fprintf(out, "connect to %s", peer_.to_string().c_str());
 }
 
 tcp_stream connect_operation::value() const noexcept {

@@ -24,7 +24,7 @@ public:
     /// here.
     virtual void cancel() noexcept = 0;
 
-    /// Says what is waited for, in a few words without a newline: `recv on fd 7`.
+    /// Says what is waited for, in a few words without a newline: `recv from 127.0.0.1:40312`.
     virtual void describe(std::FILE* out) const = 0;
 
     /// Where one task alone can end the wait, because it holds what is waited for: which, and since
