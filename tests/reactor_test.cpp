@@ -11,11 +11,8 @@
 #include <doctest/doctest.h>
 
 #include <liburing.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -88,21 +85,6 @@ extern "C" int io_uring_enter2(unsigned int fd, unsigned to_submit, unsigned min
 namespace rondo::test {
 
 namespace {
-
-/// From now on the system call fails with `error` in this process, as container runtimes do it.
-void deny(long call, int error) {
-    sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(call), 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const sock_fprog program{sizeof filter / sizeof *filter, filter};
-    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-        ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
-        throw std::system_error(errno, std::system_category(), "seccomp");
-    }
-}
 
 /// Sends a little through a connection and names the reactor that carried it.
 task<std::string> used_reactor() {

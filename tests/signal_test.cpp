@@ -16,6 +16,9 @@
 #include <thread>
 #include <vector>
 
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "child_process.hpp"
@@ -59,6 +62,23 @@ void leave_to_main(int number) {
 
 task<result<int>> waited(signal_set wanted) {
     return outcome_of(wait_signal(wanted), form::throwing);
+}
+
+/// What handles the signal in this process: "default", "ignored" or "a handler".
+std::string disposition(int number) {
+    struct sigaction now{};
+    REQUIRE(::sigaction(number, nullptr, &now) == 0);
+    if (now.sa_handler == SIG_DFL) return "default";
+    return now.sa_handler == SIG_IGN ? "ignored" : "a handler";
+}
+
+/// How the child ended: "exit status 0" or "killed by signal 15".
+std::string end_of(pid_t child) {
+    REQUIRE(child > 0);
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    return WIFSIGNALED(status) ? "killed by signal " + std::to_string(WTERMSIG(status))
+                               : "exit status " + std::to_string(WEXITSTATUS(status));
 }
 
 }  // namespace
@@ -318,6 +338,229 @@ TEST_CASE("sixty-four tasks may wait for signals; one more is an error") {
                 with_timeout(std::chrono::milliseconds(1), wait_signal(SIGUSR1)));
             CHECK(late.error() == std::errc::timed_out);
         });
+    });
+}
+
+TEST_CASE(
+    "a forked child begins with what held before the wait, and the parent hears nothing of it") {
+    on_each_reactor_kind([](auto run) {
+        for (const std::string before : {"default", "ignored"}) {
+            CAPTURE(before);
+            CHECK(in_child([=]() -> std::string {
+                      std::signal(SIGTERM, before == "ignored" ? SIG_IGN : SIG_DFL);
+                      run([&]() -> task<> {
+                          task_group group;
+                          auto waiter = group.spawn(waited(SIGTERM));
+                          co_await settle();
+                          if (disposition(SIGTERM) != "a handler") throw std::runtime_error("?");
+                          const pid_t child = ::fork();
+                          if (child == 0) {
+                              if (disposition(SIGTERM) != before) ::_exit(1);
+                              ::raise(SIGTERM);
+                              ::_exit(2);
+                          }
+                          const std::string end = end_of(child);
+                          const bool ignores = before == "ignored";
+                          if (end != (ignores ? "exit status 2" : "killed by signal 15")) {
+                              throw std::runtime_error("the child: " + end);
+                          }
+                          co_await settle();
+                          if (waiter.done()) throw std::runtime_error("the parent has heard");
+                          send_to_process(SIGTERM);
+                          const auto got = co_await waiter;
+                          if (got.value_or(0) != SIGTERM) throw std::runtime_error("not heard");
+                          co_await group.join();
+                      });
+                      return "as it should be";
+                  }) == "as it should be");
+        }
+    });
+}
+
+TEST_CASE("a child made without fork has the signals for itself, too") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            task_group group;
+            auto waiter = group.spawn(waited({SIGUSR1, SIGUSR2}));
+            co_await settle();
+            const long child = ::syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, nullptr);
+            if (child == 0) {
+                ::kill(::getpid(), SIGUSR1);
+                ::_exit(0);
+            }
+            CHECK(end_of(static_cast<pid_t>(child)) == "killed by signal 10");
+            co_await settle();
+            CHECK_FALSE(waiter.done());
+            send_to_process(SIGUSR2);
+            const auto got = co_await waiter;
+            CHECK(got.value_or(0) == SIGUSR2);
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("a forked child waits for signals of its own, and its second SIGTERM ends it") {
+    on_each_reactor_kind([](auto run) {
+        signal_subscription parents{SIGTERM};
+        CHECK(in_child([&]() -> std::string {
+                  run([&]() -> task<> {
+                      const auto stale = co_await as_result(parents.next());
+                      if (stale.error() != std::errc::operation_not_permitted) {
+                          throw std::runtime_error("the parent's: " + stale.error().message());
+                      }
+                      task_group group;
+                      auto waiter = group.spawn(waited(SIGTERM));
+                      co_await settle();
+                      {
+                          const signal_subscription gone = std::move(parents);
+                      }
+                      send_to_process(SIGTERM);
+                      const auto got = co_await waiter;
+                      if (got.value_or(0) != SIGTERM) throw std::runtime_error("not heard");
+                      send_to_process(SIGTERM);
+                      co_await group.join();
+                  });
+                  return "still alive";
+              }) == "killed by signal 15");
+        run([&]() -> task<> {
+            send_to_process(SIGTERM);
+            const int got = co_await parents.next();
+            CHECK(got == SIGTERM);
+        });
+    });
+}
+
+TEST_CASE("where the system does not let a signal be caught, that is an error that names it") {
+    on_each_reactor_kind([](auto run) {
+        CHECK(in_child([=]() -> std::string {
+                  std::string text;
+                  run([&]() -> task<> {
+                      const std::size_t before = open_descriptors();
+                      deny(SYS_rt_sigaction, EPERM);
+                      text = co_await complaint_of(wait_signal({SIGUSR1, SIGTERM}));
+                      if (open_descriptors() != before) text += " (a descriptor is left open)";
+                  });
+                  return text;
+              }) == "wait_signal: catch signal 10: Operation not permitted");
+    });
+}
+
+TEST_CASE("a handler that the program installs during a wait stays after it") {
+    on_each_reactor_kind([](auto run) {
+        const counting_handler before{SIGUSR1};
+        run([]() -> task<> {
+            task_group group;
+            auto waiter = group.spawn(waited(SIGUSR1));
+            co_await settle();
+            const counting_handler meanwhile{SIGUSR1};
+            waiter.cancel();
+            co_await group.join();
+            send_to_process(SIGUSR1);
+            CHECK(handled == 1);
+        });
+    });
+}
+
+TEST_CASE(
+    "a subscription hears what comes between two awaits, each number once, the lowest first") {
+    on_each_reactor_kind([](auto run) {
+        const counting_handler counting{SIGUSR1};
+        run([]() -> task<> {
+            const std::size_t before = open_descriptors();
+            {
+                signal_subscription both{{SIGUSR1, SIGUSR2}};
+                for (int round = 0; round < 3; ++round) {
+                    send_to_process(SIGUSR2);
+                    send_to_process(SIGUSR1);
+                    send_to_process(SIGUSR1);
+                    const int first = co_await both.next();
+                    CHECK(first == SIGUSR1);
+                    const int second = co_await both.next();
+                    CHECK(second == SIGUSR2);
+                    task_group group;
+                    auto third = group.spawn(outcome_of(both.next(), form::as_result));
+                    co_await settle();
+                    CHECK_FALSE(third.done());
+                    send_to_process(SIGUSR1);
+                    const auto got = co_await third;
+                    CHECK(got.value_or(0) == SIGUSR1);
+                    co_await group.join();
+                }
+                send_to_process(SIGUSR1);
+                CHECK(handled == 0);
+            }
+            CHECK(open_descriptors() == before);
+            send_to_process(SIGUSR1);
+            CHECK(handled == 1);
+        });
+    });
+}
+
+TEST_CASE("a subscription whose await is cancelled keeps what comes for the next one") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            signal_subscription one{SIGUSR1};
+            for (const form how : both_forms) {
+                for (const int moment : moments) {
+                    CAPTURE(moment);
+                    task_group group;
+                    auto waiter = group.spawn(outcome_of(one.next(), how));
+                    if (moment > 0) co_await yield();
+                    send_to_process(SIGUSR1);
+                    co_await yield_times(moment - 1);
+                    waiter.cancel();
+                    const auto got = co_await waiter;
+                    const int signal = got ? *got : co_await one.next();
+                    CHECK(signal == SIGUSR1);
+                    if (!got) CHECK(got.error() == std::errc::operation_canceled);
+                    const auto none =
+                        co_await as_result(with_timeout(std::chrono::milliseconds(0), one.next()));
+                    CHECK_FALSE(none.has_value());
+                    co_await group.join();
+                }
+            }
+        });
+    });
+}
+
+TEST_CASE(
+    "a subscription may move while it is awaited, and be shared with tasks that wait_signal") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            signal_subscription first{SIGUSR1};
+            task_group group;
+            auto waiter = group.spawn(outcome_of(first.next(), form::throwing));
+            auto other = group.spawn(waited(SIGUSR1));
+            co_await settle();
+            signal_subscription second = std::move(first);
+            send_to_process(SIGUSR1);
+            const auto got = co_await waiter;
+            CHECK(got.value_or(0) == SIGUSR1);
+            const auto also = co_await other;
+            CHECK(also.value_or(0) == SIGUSR1);
+            send_to_process(SIGUSR1);
+            const int again = co_await second.next();
+            CHECK(again == SIGUSR1);
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("two tasks that await one subscription at once abort with a sentence") {
+    on_each_reactor_kind([](auto run) {
+        const ended_child child = child_with_pipe([&](int out) {
+            const rlimit no_core{0, 0};
+            ::setrlimit(RLIMIT_CORE, &no_core);
+            ::dup2(out, STDERR_FILENO);
+            run([]() -> task<> {
+                signal_subscription one{SIGUSR1};
+                co_await when_all(one.next(), one.next());
+            });
+        });
+        CHECK(WIFSIGNALED(child.status));
+        CHECK(child.text.starts_with(
+            "rondo: a signal_subscription is awaited by two tasks at once ("));
+        CHECK(child.text.find("signal_test.cpp") != std::string::npos);
     });
 }
 
