@@ -18,6 +18,7 @@
 #include <rondo/runtime/errors.hpp>
 #include <rondo/runtime/future.hpp>
 #include <rondo/runtime/generator.hpp>
+#include <rondo/runtime/interval.hpp>
 #include <rondo/runtime/offload.hpp>
 #include <rondo/runtime/poll_fd.hpp>
 #include <rondo/runtime/reactor_kind.hpp>
