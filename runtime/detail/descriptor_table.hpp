@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <new>
 #include <vector>
 
 namespace rondo::detail {
@@ -10,12 +11,13 @@ namespace rondo::detail {
 template <class Entry>
 class descriptor_table {
 public:
-    /// The descriptor's entry; made when this is the first that is asked of it.
-    Entry& of(int fd) {
+    /// The descriptor's entry; made when this is the first that is asked of it. Null when there is
+    /// no memory for it.
+    Entry* of(int fd) noexcept {
         const auto index = static_cast<std::size_t>(fd);
-        if (index >= entries_.size()) [[unlikely]]
-            make_room_for(index);
-        return entries_[index];
+        if (index >= entries_.size() && !make_room_for(index)) [[unlikely]]
+            return nullptr;
+        return &entries_[index];
     }
 
     /// The same where it has been made already, which is the precondition.
@@ -27,8 +29,13 @@ public:
     }
 
 private:
-    [[gnu::noinline]] void make_room_for(std::size_t index) {
-        entries_.resize(std::max(index + 1, 2 * entries_.size()));
+    [[gnu::noinline]] bool make_room_for(std::size_t index) noexcept {
+        try {
+            entries_.resize(std::max(index + 1, 2 * entries_.size()));
+            return true;
+        } catch (const std::bad_alloc&) {
+            return false;
+        }
     }
 
     std::vector<Entry> entries_;

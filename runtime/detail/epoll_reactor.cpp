@@ -55,7 +55,12 @@ epoll_reactor::~epoll_reactor() {
 }
 
 submission epoll_reactor::submit(operation& op) noexcept {
-    entry& at = entries_.of(op.fd);
+    entry* const known = entries_.of(op.fd);
+    if (known == nullptr) [[unlikely]] {
+        op.result = -ENOMEM;
+        return submission::finished;
+    }
+    entry& at = *known;
     const bool is_read = op.waits_for == readiness::read;
     if (!is_read || !at.drained) {
         if (try_to_finish(op)) {

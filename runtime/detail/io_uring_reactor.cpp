@@ -170,8 +170,13 @@ submission io_uring_reactor::submit(operation& op) noexcept {
     // pieces, streams over loopback are twice as fast.
     if (op.try_first && try_to_finish(op)) [[unlikely]]
         return submission::finished;
+    entry* const known = entries_.of(op.fd);
+    if (known == nullptr) [[unlikely]] {
+        op.result = -ENOMEM;
+        return submission::finished;
+    }
     op.reactor_state = 0;
-    append_pending(entries_.of(op.fd).pending, op);
+    append_pending(known->pending, op);
     send(op);
     return submission::pending;
 }
