@@ -46,12 +46,16 @@ public:
         // An earlier read that gave up may have searched for another delimiter.
         reader_->searched_ = 0;
         found_ = (reader_->*take_)(delimiter_, amount_);
-        return found_.has_value();
+        return found_.has_value() && spend_allowance(memory_cost);
     }
     template <rondo_promise Promise>
     std::coroutine_handle<> await_suspend(
         std::coroutine_handle<Promise> waiter,
         std::source_location where = std::source_location::current()) {
+        if (found_) {
+            give_way(waiter.promise(), where);
+            return std::noop_coroutine();
+        }
         auto& more = more_.emplace(reader_->template read_more<T>(take_, delimiter_, amount_));
         return more.operator co_await().await_suspend(waiter, where);
     }

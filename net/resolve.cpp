@@ -1,7 +1,9 @@
 #include <rondo/net/resolve.hpp>
 
 #include <rondo/net/detail/quoted.hpp>
+#include <rondo/runtime/as_result.hpp>
 #include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/sleep.hpp>
 
 #include <netdb.h>
 #include <sys/socket.h>
@@ -124,6 +126,8 @@ private:
 }  // namespace
 
 task<std::vector<endpoint>> resolve(std::string host, std::uint16_t port) {
+    // What is known at once counts against the turn as any other await; it is no cancel point.
+    (void)co_await as_result(detail::turn_point{});
     if (const auto numeric = ip_address::try_parse(host)) {
         co_return std::vector<endpoint>{endpoint{*numeric, port}};
     }

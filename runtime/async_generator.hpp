@@ -112,15 +112,24 @@ class [[nodiscard]] async_generator<T>::next_awaiter {
 public:
     explicit next_awaiter(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
 
-    bool await_ready() const noexcept { return frame_.done(); }
+    bool await_ready() const noexcept {
+        return frame_.done() && detail::spend_allowance(detail::memory_cost);
+    }
     template <detail::rondo_promise Promise>
     std::coroutine_handle<> await_suspend(
         std::coroutine_handle<Promise> consumer,
         std::source_location where = std::source_location::current()) noexcept {
         detail::promise_base& base = consumer.promise();
+        const bool keeps_turn = detail::keeps_turn(base, where, detail::memory_cost);
+        if (frame_.done()) return std::noop_coroutine();
         base.where = where;
         frame_.promise().set_parent(base);
         frame_.promise().item_ = nullptr;
+        if (!keeps_turn) {
+            // The generator goes on then, and not its consumer.
+            detail::current_core->current->leaf = &frame_.promise();
+            return std::noop_coroutine();
+        }
         return detail::transfer_to(frame_);
     }
     std::optional<T> await_resume() {

@@ -8,6 +8,7 @@
 #include <rondo/runtime/errors.hpp>
 #include <rondo/runtime/future.hpp>
 #include <rondo/runtime/runtime.hpp>
+#include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task.hpp>
 #include <rondo/runtime/thread_pool.hpp>
 
@@ -60,14 +61,14 @@ private:
 
 template <class F>
 auto run_offloaded(F f) -> task<std::invoke_result_t<F&>> {
-    if (current_core->current->should_stop()) throw operation_cancelled{};
+    co_await turn_point{};
     offload_wait wait{submit_job(this_runtime().pool(), std::move(f)), nullptr};
     co_return co_await wait;
 }
 
 template <class F>
 auto run_stoppable(F f) -> task<std::invoke_result_t<F&, std::stop_token>> {
-    if (current_core->current->should_stop()) throw operation_cancelled{};
+    co_await turn_point{};
     std::stop_source stop;
     auto job = [f = std::move(f), token = stop.get_token()]() mutable {
         return std::invoke(f, std::move(token));

@@ -37,6 +37,25 @@ public:
     bool was_cancelled() const noexcept { return current_core->current->should_stop(); }
 };
 
+/// A cancel point, and the place to give way to others, of what may be done without waiting.
+class [[nodiscard]] turn_point {
+public:
+    bool await_ready() const noexcept { return false; }
+    template <rondo_promise Promise>
+    bool await_suspend(std::coroutine_handle<Promise> waiter,
+                       std::source_location where = std::source_location::current()) noexcept {
+        was_cancelled_ = current_core->current->should_stop();
+        return !keeps_turn(waiter.promise(), where, memory_cost);
+    }
+    void await_resume() const {
+        if (was_cancelled_) throw operation_cancelled{};
+    }
+    bool was_cancelled() const noexcept { return was_cancelled_; }
+
+private:
+    bool was_cancelled_ = false;
+};
+
 class [[nodiscard]] sleep_awaiter final : public timer {
 public:
     explicit sleep_awaiter(std::int64_t at) noexcept { deadline = std::max(at, cancelled + 1); }

@@ -168,7 +168,7 @@ bool task_group::join_awaiter::await_ready() noexcept {
     const bool stop = detail::current_core->current->should_stop();
     if (stop) group_.cancel();
     was_cancelled_ = stop && (!for_group_end_ || group_.running_ != 0);
-    return group_.running_ == 0;
+    return group_.running_ == 0 && detail::spend_allowance(detail::memory_cost);
 }
 
 void task_group::join_awaiter::await_resume() {

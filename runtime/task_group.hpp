@@ -108,14 +108,19 @@ public:
                 detail::task_state& task) noexcept
             : handle_wait(task), frame_(frame) {}
         bool await_ready() const noexcept {
-            return (target_.flags & detail::scope_node::ended) != 0;
+            return has_ended() && detail::spend_allowance(detail::memory_cost);
         }
         template <detail::rondo_promise Promise>
         bool await_suspend(std::coroutine_handle<Promise> waiter,
                            std::source_location where = std::source_location::current()) noexcept {
-            was_cancelled_ = detail::current_core->current->should_stop();
-            if (!was_cancelled_) start(waiter.promise(), where);
-            return !was_cancelled_;
+            if (!has_ended()) {
+                was_cancelled_ = detail::current_core->current->should_stop();
+                if (!was_cancelled_) {
+                    start(waiter.promise(), where);
+                    return true;
+                }
+            }
+            return !detail::keeps_turn(waiter.promise(), where, detail::memory_cost);
         }
         T await_resume() const {
             if (was_cancelled_) throw operation_cancelled{};
@@ -124,6 +129,7 @@ public:
         bool was_cancelled() const noexcept { return was_cancelled_; }
 
     private:
+        bool has_ended() const noexcept { return (target_.flags & detail::scope_node::ended) != 0; }
         std::coroutine_handle<detail::task_promise<T>> frame_;
     };
 
@@ -224,6 +230,7 @@ public:
         template <detail::rondo_promise Promise>
         void await_suspend(std::coroutine_handle<Promise> waiter,
                            std::source_location where = std::source_location::current()) noexcept {
+            if (group_.running_ == 0) return detail::give_way(waiter.promise(), where);
             detail::block(*this, waiter.promise(), where);
             group_.joiner_ = this;
         }

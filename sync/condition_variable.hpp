@@ -13,6 +13,7 @@
 
 #include <rondo/runtime/detail/promise_base.hpp>
 #include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
@@ -49,7 +50,7 @@ public:
     template <std::predicate Predicate>
     task<> wait(mutex::guard& held, Predicate predicate,
                 std::source_location where = std::source_location::current()) {
-        co_await turn{};
+        co_await detail::turn_point{};
         while (!std::invoke(predicate)) co_await wait(held, where);
     }
 
@@ -63,24 +64,6 @@ public:
     }
 
 private:
-    // A cancel point, and the place to give way to others, of a wait that does not wait.
-    class turn final {
-    public:
-        bool await_ready() const noexcept { return false; }
-        template <detail::rondo_promise Promise>
-        bool await_suspend(std::coroutine_handle<Promise> waiter,
-                           std::source_location where = std::source_location::current()) noexcept {
-            was_cancelled_ = detail::current_core->current->should_stop();
-            return !detail::keeps_turn(waiter.promise(), where, detail::memory_cost);
-        }
-        void await_resume() const {
-            if (was_cancelled_) throw operation_cancelled{};
-        }
-
-    private:
-        bool was_cancelled_ = false;
-    };
-
     class waiting;
 
     // Relaxed: a waiter joins the line before it unlocks the mutex. Who has locked it since, and

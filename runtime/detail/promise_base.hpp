@@ -127,19 +127,30 @@ inline constexpr unsigned operation_cost = 16;
 inline constexpr unsigned memory_cost = 1;
 inline constexpr unsigned hand_over_cost = 16 * operation_cost;
 
-/// Whether the running task, whose await at `promise` is done on the spot, goes on with its turn.
-/// If not, its allowance is used up and it goes on when the scheduler has looked at everything
-/// else.
-inline bool keeps_turn(promise_base& promise, std::source_location where,
-                       unsigned cost = operation_cost) noexcept {
+/// Takes `cost` from the allowance of the running task. False: so much is not left, and the task
+/// has to give way.
+inline bool spend_allowance(unsigned cost) noexcept {
     scheduler_core& core = *current_core;
-    if (core.allowance > cost) {
-        core.allowance -= cost;
-        return true;
-    }
+    if (core.allowance <= cost) return false;
+    core.allowance -= cost;
+    return true;
+}
+
+/// The running task stops at `promise`, and goes on when the scheduler has looked at everything
+/// else.
+inline void give_way(promise_base& promise, std::source_location where) noexcept {
+    scheduler_core& core = *current_core;
     promise.where = where;
     core.current->leaf = &promise;
     core.next_turn.push(*core.current);
+}
+
+/// Whether the running task, whose await at `promise` is done on the spot, goes on with its turn.
+/// If not, its allowance is used up and it has given way.
+inline bool keeps_turn(promise_base& promise, std::source_location where,
+                       unsigned cost = operation_cost) noexcept {
+    if (spend_allowance(cost)) return true;
+    give_way(promise, where);
     return false;
 }
 
