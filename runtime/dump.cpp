@@ -97,6 +97,10 @@ private:
     void write_task(const task_state& task, int depth) {
         indent(out_, depth);
         std::fprintf(out_, "task %u", static_cast<unsigned>(task.id));
+        const std::string_view name = name_of(task);
+        if (!name.empty()) {
+            std::fprintf(out_, " \"%.*s\"", static_cast<int>(name.size()), name.data());
+        }
         if ((task.flags & scope_node::visiting) != 0) {
             const stay& visit = static_cast<const visitor_state&>(task).of;
             std::fprintf(out_, " of reactor %zu", visit.home().owner->index());

@@ -2,7 +2,10 @@
 
 #include <rondo/runtime/detail/stay.hpp>
 
+#include <memory>
+#include <string_view>
 #include <typeinfo>
+#include <utility>
 
 namespace rondo {
 
@@ -40,6 +43,20 @@ void handle_wait::cancel() noexcept {
 }
 
 void handle_wait::describe(std::FILE* out) const { std::fputs("the end of a task", out); }
+
+std::string_view name_of(const task_state& task) noexcept {
+    if ((task.flags & scope_node::visiting) != 0) {
+        return static_cast<const visitor_state&>(task).name;
+    }
+    if ((task.flags & scope_node::has_name) == 0) return {};
+    return static_cast<const named_task_state&>(task).name;
+}
+
+void free_named_task_state(task_state& task) noexcept {
+    auto& named = static_cast<named_task_state&>(task);
+    std::destroy_at(&named);
+    promise_base::operator delete(&named, sizeof(named_task_state));
+}
 
 void drop_handle(task_state& task) noexcept { task.flags &= ~scope_node::has_handle; }
 
@@ -84,6 +101,12 @@ void finish_task(task_state& task, promise_base& root) noexcept {
 
 }  // namespace detail
 
+std::string_view this_task_name() noexcept {
+    const detail::scheduler_core* core = detail::current_core;
+    if (core == nullptr || core->current == nullptr) return {};
+    return detail::name_of(*core->current);
+}
+
 namespace {
 
 detail::scope_node& current_scope(std::source_location where) noexcept {
@@ -112,15 +135,36 @@ task_group::~task_group() {
     detach();
 }
 
-detail::task_state& task_group::start(detail::promise_base& root, std::source_location where) {
-    detail::scheduler_core& core = *detail::current_core;
-    if (detail::debug_checks && home_ != &core) {
+inline void task_group::check_home(std::source_location where) const noexcept {
+    if (detail::debug_checks && home_ != detail::current_core) {
         detail::misuse("a task is spawned into a group of another scheduler", where);
     }
-    auto& task = *::new (core.frames.allocate(sizeof(detail::task_state))) detail::task_state;
+}
+
+detail::task_state& task_group::start(detail::promise_base& root, std::source_location where) {
+    using state = detail::task_state;
+    check_home(where);
+    auto& task = *::new (detail::current_core->frames.allocate(sizeof(state))) state;
+    begin(task, root, where, is_task | has_handle);
+    return task;
+}
+
+detail::task_state& task_group::start(detail::promise_base& root, std::source_location where,
+                                      task_name name) {
+    using state = detail::named_task_state;
+    check_home(where);
+    void* const memory = detail::current_core->frames.allocate(sizeof(state));
+    auto& task = *::new (memory) state{std::move(name).text()};
+    begin(task, root, where, is_task | has_handle | has_name);
+    return task;
+}
+
+inline void task_group::begin(detail::task_state& task, detail::promise_base& root,
+                              std::source_location where, std::uint32_t flags) noexcept {
+    detail::scheduler_core& core = *detail::current_core;
     root.set_root();
     root.where = where;
-    task.flags = is_task | has_handle;
+    task.flags = flags;
     task.id = ++core.last_task_id;
     task.leaf = &root;
     task.innermost = &task;
@@ -128,7 +172,6 @@ detail::task_state& task_group::start(detail::promise_base& root, std::source_lo
     ++running_;
     joined_ = false;
     core.ready.push(task);
-    return task;
 }
 
 void task_group::child_failed(const std::exception_ptr& error) noexcept {

@@ -16,10 +16,12 @@
 #include <rondo/runtime/detail/misuse.hpp>
 #include <rondo/runtime/resume_on.hpp>
 #include <rondo/runtime/task.hpp>
+#include <rondo/runtime/task_name.hpp>
 
 #include <concepts>
 #include <coroutine>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <optional>
@@ -56,7 +58,10 @@ protected:
 /// A handle of a task that has not ended is gone.
 void drop_handle(task_state& task) noexcept;
 
+void free_named_task_state(task_state& task) noexcept;
 inline void free_task_state(task_state& task) noexcept {
+    if ((task.flags & scope_node::has_name) != 0) [[unlikely]]
+        return free_named_task_state(task);
     promise_base::operator delete(&task, sizeof(task_state));
 }
 
@@ -200,6 +205,25 @@ public:
         }
     }
 
+    /// The same with a name for dumps.
+    template <class T>
+    task_handle<T> spawn(task_name name, task<T> work,
+                         std::source_location where = std::source_location::current()) {
+        if (!work) detail::misuse("a task is spawned that was moved from", where);
+        detail::task_state& task = start(work.frame().promise(), where, std::move(name));
+        return task_handle<T>{work.release(), task};
+    }
+    template <detail::awaitable Awaitable>
+    auto spawn(task_name name, Awaitable work,
+               std::source_location where = std::source_location::current()) {
+        return spawn(std::move(name), detail::as_task(std::move(work)), where);
+    }
+    template <class F, class... Args>
+        requires(std::invocable<F&, Args...> || std::invocable<F&, Args&...>)
+    auto spawn(task_name name, F f, Args... args) {
+        return spawn(std::move(name), call(std::move(f), std::move(args)...), where_);
+    }
+
     /// The same on another scheduler: the task goes there, and is joined and cancelled from here as
     /// any other. A callable is called there; what is kept for it is destroyed here. Where that
     /// scheduler has stopped, the task fails with runtime_errc::scheduler_stopped.
@@ -211,6 +235,15 @@ public:
         requires(std::invocable<F&, Args...> || std::invocable<F&, Args&...>)
     auto spawn_on(scheduler& where, F f, Args... args) {
         return spawn(call_on(where, std::move(f), std::move(args)...), where_);
+    }
+    template <detail::awaitable Awaitable>
+    auto spawn_on(scheduler& where, task_name name, Awaitable work) {
+        return spawn(std::move(name), await_on(where, std::move(work)), where_);
+    }
+    template <class F, class... Args>
+        requires(std::invocable<F&, Args...> || std::invocable<F&, Args&...>)
+    auto spawn_on(scheduler& where, task_name name, F f, Args... args) {
+        return spawn(std::move(name), call_on(where, std::move(f), std::move(args)...), where_);
     }
 
     /// Cancels every task of the group, now and from now on.
@@ -277,6 +310,11 @@ private:
     };
 
     detail::task_state& start(detail::promise_base& root, std::source_location where);
+    detail::task_state& start(detail::promise_base& root, std::source_location where,
+                              task_name name);
+    void check_home(std::source_location where) const noexcept;
+    void begin(detail::task_state& task, detail::promise_base& root, std::source_location where,
+               std::uint32_t flags) noexcept;
     void child_ended() noexcept;
     void child_failed(const std::exception_ptr& error) noexcept;
     void fail(std::exception_ptr error) noexcept;

@@ -20,6 +20,7 @@ namespace {
 
 struct blocked_task {
     std::uint32_t id;
+    std::string_view name;
     suspension::obstacle obstacle;
 };
 
@@ -39,7 +40,7 @@ void collect(const scheduler_core& core, blocked_tasks& all) {
         const bool visits = (task.flags & scope_node::visiting) != 0;
         const task_state* identity =
             visits ? static_cast<const visitor_state&>(task).original : &task;
-        all.emplace(identity, blocked_task{task.id, obstacle});
+        all.emplace(identity, blocked_task{task.id, name_of(task), obstacle});
     }
 }
 
@@ -69,9 +70,12 @@ void write_circle(std::FILE* out, const blocked_tasks& all,
     for (std::size_t i = 0; i < count; ++i) {
         const blocked_task& task = all.at(circle[i]);
         const std::source_location held = all.at(circle[(i + count - 1) % count]).obstacle.held_at;
-        std::fprintf(out, "task %u holds mutex M%zu (locked at %s:%u) and waits for M%zu\n",
-                     static_cast<unsigned>(task.id), i + 1, held.file_name(),
-                     static_cast<unsigned>(held.line()), (i + 1) % count + 1);
+        std::fprintf(out, "task %u", static_cast<unsigned>(task.id));
+        if (!task.name.empty()) {
+            std::fprintf(out, " \"%.*s\"", static_cast<int>(task.name.size()), task.name.data());
+        }
+        std::fprintf(out, " holds mutex M%zu (locked at %s:%u) and waits for M%zu\n", i + 1,
+                     held.file_name(), static_cast<unsigned>(held.line()), (i + 1) % count + 1);
     }
 }
 

@@ -88,6 +88,7 @@ stay::departure stay::begin(scheduler_core& away, task_state& traveller, runtime
         scope_node::is_task | scope_node::visiting | (traveller.flags & scope_node::cancelled);
     self.visitor_.id = traveller.id;
     self.visitor_.original = task_identity();
+    self.visitor_.name = name_of(traveller);
     traveller.waiting_on = &self;
     traveller.flags |= scope_node::blocked;
     ++home.stays;

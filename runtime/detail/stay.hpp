@@ -25,6 +25,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <string_view>
 
 namespace rondo::detail {
 
@@ -35,6 +36,7 @@ struct visitor_state : task_state {
     explicit visitor_state(stay& visit) noexcept : of(visit) {}
     stay& of;
     const task_state* original = nullptr;  // the state that it has where its group is
+    std::string_view name;                 // that it has there
 };
 
 /// Stands for the running task wherever it is: the same before and after a hop. Null outside of

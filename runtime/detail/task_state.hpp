@@ -9,6 +9,9 @@
 #include <cstdint>
 #include <cstdio>
 #include <source_location>
+#include <string>
+#include <string_view>
+#include <utility>
 
 namespace rondo::detail {
 
@@ -58,6 +61,7 @@ struct scope_node {
         ended = 256,           // task: it has; its handle frees it
         visiting = 512,        // task: a visitor_state, of a task whose home is another scheduler
         timer_travels = 1024,  // cancel_scope: its deadline is to be armed again on arrival
+        has_name = 2048,       // task: a named_task_state
     };
 
     scope_node* parent = nullptr;
@@ -118,6 +122,14 @@ struct task_state : scope_node {
     bool should_stop() const noexcept { return innermost->is_cancelled(); }
 };
 static_assert(sizeof(task_state) == 72, "a task's state is counted in every sleeping task");
+
+struct named_task_state final : task_state {
+    explicit named_task_state(std::string text) noexcept : name(std::move(text)) {}
+    const std::string name;
+};
+
+/// The name of a task, or of a visitor; empty where it has none.
+std::string_view name_of(const task_state& task) noexcept;
 
 /// The node after `node` in a walk, parents first, over everything below `top`; null at the end.
 /// What lies below `node` is left out where `descend` is false.
