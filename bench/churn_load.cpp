@@ -15,8 +15,6 @@
 #include "load_on_io_uring.hpp"
 #include "load_support.hpp"
 
-#include <CLI/CLI.hpp>
-
 #include <liburing.h>
 
 #include <sys/socket.h>
@@ -151,9 +149,9 @@ private:
 
 int main(int argc, char** argv) {
     bench::load_options options;
-    CLI::App app{"Connections that live for one request"};
-    options.add_to(app);
-    bench::parse_or_exit(app, argc, argv);
+    command_line line{"churn_load", "Connections that live for one request"};
+    options.add_to(line);
+    bench::parse_or_exit(line, argc, argv);
     try {
         churn{options}.run();
     } catch (const std::exception& error) {

@@ -75,7 +75,8 @@ int main(int argc, char** argv) {
     const auto options = bench::parse_server_options(argc, argv, "Echo server on Asio callbacks");
     try {
         asio::io_context context{1};
-        const auto found = tcp::resolver{context}.resolve(options.host, options.port);
+        const auto found =
+            tcp::resolver{context}.resolve(options.host, std::to_string(options.port));
         tcp::acceptor listener{context, found.begin()->endpoint()};
         asio::signal_set signals{context, SIGTERM, SIGINT};
         signals.async_wait([&](const asio::error_code&, int) { context.stop(); });

@@ -13,8 +13,6 @@
 #include "load_on_io_uring.hpp"
 #include "load_support.hpp"
 
-#include <CLI/CLI.hpp>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -34,16 +32,13 @@ struct echo_options : bench::load_options {
 
 echo_options parse(int argc, char** argv) {
     echo_options options;
-    CLI::App app{"Closed-loop load for an echo server"};
-    options.add_to(app);
-    app.add_option("--pipeline", options.pipeline,
-                   "requests sent at once on a connection; the next go out when all are answered")
-        ->check(CLI::Range(1, 10'000))
-        ->capture_default_str();
-    app.add_option("--engine", options.engine, "what moves the bytes")
-        ->check(CLI::IsMember({"automatic", "io_uring", "epoll"}))
-        ->capture_default_str();
-    bench::parse_or_exit(app, argc, argv);
+    command_line line{"echo_load", "Closed-loop load for an echo server"};
+    options.add_to(line);
+    line.add_number("--pipeline", options.pipeline, 1, 10'000,
+                    "requests sent at once on a connection; the next go out when all are answered");
+    line.add_choice("--engine", options.engine, {"automatic", "io_uring", "epoll"},
+                    "what moves the bytes");
+    bench::parse_or_exit(line, argc, argv);
     return options;
 }
 

@@ -81,7 +81,8 @@ int main(int argc, char** argv) {
     try {
         asio::thread_pool pool;
         asio::io_context context{1};
-        const auto found = tcp::resolver{context}.resolve(options.host, options.port);
+        const auto found =
+            tcp::resolver{context}.resolve(options.host, std::to_string(options.port));
         tcp::acceptor listener{context, found.begin()->endpoint()};
         asio::signal_set signals{context, SIGTERM, SIGINT};
         signals.async_wait([&](const asio::error_code&, int) { context.stop(); });

@@ -13,10 +13,9 @@
 // that says why, when the server refuses, closes or answers wrongly; 2 for a mistake in the
 // arguments.
 
+#include "command_line.hpp"
 #include "latency_histogram.hpp"
 #include "load_client.hpp"
-
-#include <CLI/CLI.hpp>
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -57,27 +56,18 @@ struct load_options {
 /// Parses the arguments, or leaves the process: status 0 after --help, 2 after a mistake.
 load_options parse(int argc, char** argv) {
     load_options options;
-    CLI::App app{"One short and some long clients of a fib server on this machine"};
-    app.add_option("--port", options.port, "server port")->required()->check(CLI::Range(1, 65535));
-    app.add_option("--long-clients", options.long_clients, "connections that ask for a long fib")
-        ->check(CLI::Range(0, 1000))
-        ->capture_default_str();
-    app.add_option("--long-n", options.long_n, "what they ask for")
-        ->check(CLI::Range(1, 60))
-        ->capture_default_str();
-    app.add_option("--at-once", options.at_once, "long requests, one a connection, timed instead")
-        ->check(CLI::Range(1, 1000));
-    app.add_option("--seconds", options.seconds, "measured time")
-        ->check(CLI::Range(0.01, 3600.0))
-        ->capture_default_str();
-    app.add_option("--warmup", options.warmup, "seconds of load before it")
-        ->check(CLI::Range(0.0, 3600.0))
-        ->capture_default_str();
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-        std::exit(app.exit(error) == 0 ? 0 : 2);
-    }
+    command_line line{"fib_demo_load",
+                      "One short and some long clients of a fib server on this machine"};
+    line.add_number("--port", options.port, 1, 65535, "server port");
+    line.require("--port");
+    line.add_number("--long-clients", options.long_clients, 0, 1000,
+                    "connections that ask for a long fib");
+    line.add_number("--long-n", options.long_n, 1, 60, "what they ask for");
+    line.add_number("--at-once", options.at_once, 1, 1000,
+                    "long requests, one a connection, timed instead");
+    line.add_number("--seconds", options.seconds, 0.01, 3600, "measured time");
+    line.add_number("--warmup", options.warmup, 0, 3600, "seconds of load before it");
+    if (const auto status = line.parse(argc, argv)) std::exit(*status);
     return options;
 }
 

@@ -8,9 +8,8 @@
 // cpu_percent is the generator's own use of a core: near 100 it may be what limits the result. The
 // server's figures, which need --server-pid, hold in any case.
 
+#include "command_line.hpp"
 #include "latency_histogram.hpp"
-
-#include <CLI/CLI.hpp>
 
 #include <netdb.h>
 #include <netinet/in.h>
@@ -26,6 +25,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <limits>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -43,7 +43,7 @@ using load_clock = std::chrono::steady_clock;
 /// The arguments that every load generator takes.
 struct load_options {
     std::string host = "127.0.0.1";
-    std::string port;
+    std::uint16_t port = 0;
     unsigned connections = 64;
     std::size_t bytes = 64;
     double seconds = 2;
@@ -51,43 +51,34 @@ struct load_options {
     pid_t server_pid = 0;  ///< 0: not told
 
     /// Makes the command line fill these in.
-    void add_to(CLI::App& app) {
-        app.add_option("--host", host, "server address")->capture_default_str();
-        app.add_option("--port", port, "server port")->required()->check(CLI::Range(1, 65535));
-        app.add_option("--connections", connections, "open at the same time")
-            ->check(CLI::Range(1, 100'000))
-            ->capture_default_str();
-        app.add_option("--bytes", bytes, "length of what is sent at once")
-            ->check(CLI::Range(1, 1 << 26))
-            ->capture_default_str();
-        app.add_option("--seconds", seconds, "measured time")
-            ->check(CLI::Range(0.01, 3600.0))
-            ->capture_default_str();
-        app.add_option("--warmup", warmup, "seconds of load before it")
-            ->check(CLI::Range(0.0, 3600.0))
-            ->capture_default_str();
-        app.add_option("--server-pid", server_pid, "process whose CPU time is reported too")
-            ->check(CLI::PositiveNumber);
+    void add_to(command_line& line) {
+        line.add_text("--host", host, "server address");
+        line.add_number("--port", port, 1, 65535, "server port");
+        line.require("--port");
+        line.add_number("--connections", connections, 1, 100'000, "open at the same time");
+        line.add_number("--bytes", bytes, 1, 1 << 26, "length of what is sent at once");
+        line.add_number("--seconds", seconds, 0.01, 3600, "measured time");
+        line.add_number("--warmup", warmup, 0, 3600, "seconds of load before it");
+        line.add_number("--server-pid", server_pid, 1, std::numeric_limits<pid_t>::max(),
+                        "process whose CPU time is reported too");
     }
 };
 
 /// Parses, or leaves the process: status 0 after --help, 2 after a mistake.
-inline void parse_or_exit(CLI::App& app, int argc, char** argv) {
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-        std::exit(app.exit(error) == 0 ? 0 : 2);
-    }
+inline void parse_or_exit(command_line& line, int argc, char** argv) {
+    if (const auto status = line.parse(argc, argv)) std::exit(*status);
 }
 
 inline load_clock::duration to_duration(double seconds) {
     return std::chrono::duration_cast<load_clock::duration>(std::chrono::duration<double>(seconds));
 }
 
-/// The first address of a host and a port, both as text.
+/// The first address of a host, and the port.
 class server_address {
 public:
-    server_address(const std::string& host, const std::string& port) : name_(host + ":" + port) {
+    server_address(const std::string& host, std::uint16_t number)
+        : name_(host + ":" + std::to_string(number)) {
+        const std::string port = std::to_string(number);
         addrinfo hints{};
         hints.ai_socktype = SOCK_STREAM;
         addrinfo* found = nullptr;

@@ -6,7 +6,7 @@
 //     const int listener = bench::listen_on(options);
 //     bench::announce(listener, "epoll");      // listening on 127.0.0.1:40123 (epoll)
 
-#include <CLI/CLI.hpp>
+#include "command_line.hpp"
 
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -26,7 +27,7 @@ namespace bench {
 /// The arguments that every echo server of the suite takes.
 struct server_options {
     std::string host = "127.0.0.1";
-    std::string port = "0";
+    std::uint16_t port = 0;
     std::size_t buffer = 4096;  ///< bytes read at once, the same in every server
     bool discard = false;       ///< read and forget, for one-way streams, instead of echoing
 };
@@ -34,20 +35,12 @@ struct server_options {
 /// Parses the arguments, or leaves the process: status 0 after --help, 2 after a mistake.
 inline server_options parse_server_options(int argc, char** argv, const char* about) {
     server_options options;
-    CLI::App app{about};
-    app.add_option("--host", options.host, "address to listen on")->capture_default_str();
-    app.add_option("--port", options.port, "port, 0 for a free one")
-        ->check(CLI::Range(0, 65535))
-        ->capture_default_str();
-    app.add_option("--buffer", options.buffer, "bytes read at once")
-        ->check(CLI::Range(1, 1 << 20))
-        ->capture_default_str();
-    app.add_flag("--discard", options.discard, "send nothing back");
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-        std::exit(app.exit(error) == 0 ? 0 : 2);
-    }
+    command_line line{argv[0], about};
+    line.add_text("--host", options.host, "address to listen on");
+    line.add_number("--port", options.port, 0, 65535, "port, 0 for a free one");
+    line.add_number("--buffer", options.buffer, 1, 1 << 20, "bytes read at once");
+    line.add_flag("--discard", options.discard, "send nothing back");
+    if (const auto status = line.parse(argc, argv)) std::exit(*status);
     return options;
 }
 
@@ -60,12 +53,13 @@ inline server_options parse_server_options(int argc, char** argv, const char* ab
 /// A listening TCP socket on options.host and options.port; leaves the process if there is none.
 /// TCP_NODELAY is set here, once: Linux hands it down to every accepted connection.
 inline int listen_on(const server_options& options, int socket_flags = SOCK_CLOEXEC) {
-    const std::string where = "listen on " + options.host + ":" + options.port;
+    const std::string port = std::to_string(options.port);
+    const std::string where = "listen on " + options.host + ":" + port;
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
     addrinfo* found = nullptr;
-    if (const int error = getaddrinfo(options.host.c_str(), options.port.c_str(), &hints, &found)) {
+    if (const int error = getaddrinfo(options.host.c_str(), port.c_str(), &hints, &found)) {
         std::fprintf(stderr, "%s: %s\n", where.c_str(), gai_strerror(error));
         std::exit(1);
     }

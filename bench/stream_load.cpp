@@ -14,8 +14,6 @@
 #include "load_on_io_uring.hpp"
 #include "load_support.hpp"
 
-#include <CLI/CLI.hpp>
-
 #include <liburing.h>
 
 #include <sys/socket.h>
@@ -108,9 +106,9 @@ int main(int argc, char** argv) {
     bench::load_options options;
     options.connections = 4;
     options.bytes = std::size_t{256} * 1024;
-    CLI::App app{"One-way streams into a server that discards them"};
-    options.add_to(app);
-    bench::parse_or_exit(app, argc, argv);
+    command_line line{"stream_load", "One-way streams into a server that discards them"};
+    options.add_to(line);
+    bench::parse_or_exit(line, argc, argv);
     try {
         stream_load{options}.run();
     } catch (const std::exception& error) {

@@ -79,25 +79,25 @@ rondo::task<> serve_client(rondo::tcp_stream connection, shared_parts& shared) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    CLI::App cli{"Answers host names with addresses, over TLS.", "asio_interop"};
+    command_line line{"asio_interop", "Answers host names with addresses, over TLS."};
     server_options options;
-    options.add_to(cli);
+    options.add_to(line);
     shared_parts shared;
-    cli.add_option_function<std::string>(
-           "--certificate",
-           [&](const std::string& file) { shared.tls.use_certificate_chain_file(file); },
-           "PEM file of the server's certificate chain")
-        ->required();
-    cli.add_option_function<std::string>(
-           "--key",
-           [&](const std::string& file) {
-               shared.tls.use_private_key_file(file, asio::ssl::context::pem);
-           },
-           "PEM file of its private key")
-        ->required();
-    cli.add_option("--idle", shared.idle_seconds, "seconds after which a silent client is let go")
-        ->capture_default_str();
-    return run_server(cli, argc, argv, options, [&shared](rondo::tcp_stream connection) {
+    line.add_action(
+        "--certificate",
+        [&](const std::string& file) { shared.tls.use_certificate_chain_file(file); },
+        "PEM file of the server's certificate chain");
+    line.require("--certificate");
+    line.add_action(
+        "--key",
+        [&](const std::string& file) {
+            shared.tls.use_private_key_file(file, asio::ssl::context::pem);
+        },
+        "PEM file of its private key");
+    line.require("--key");
+    line.add_number("--idle", shared.idle_seconds, 0, 1'000'000,
+                    "seconds after which a silent client is let go");
+    return run_server(line, argc, argv, options, [&shared](rondo::tcp_stream connection) {
         return serve_client(std::move(connection), shared);
     });
 }

@@ -112,13 +112,13 @@ rondo::task<> chat(room& others, rondo::tcp_stream stream) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    CLI::App cli{"Passes each line on to all other clients.", "chat_server"};
+    command_line line{"chat_server", "Passes each line on to all other clients."};
     server_options options;
-    options.add_to(cli);
+    options.add_to(line);
     // One room is on one reactor: its clients share it without a lock.
     room everybody;
     return run_server(
-        cli, argc, argv, options,
+        line, argc, argv, options,
         [&](rondo::tcp_stream client) { return chat(everybody, std::move(client)); },
         rondo::accept_mode::single);
 }

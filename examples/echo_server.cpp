@@ -45,17 +45,15 @@ rondo::task<> echo_through_own_buffer(rondo::tcp_stream client, echo_options opt
 }  // namespace
 
 int main(int argc, char** argv) {
-    CLI::App cli{"Sends back what it receives.", "echo_server"};
+    command_line line{"echo_server", "Sends back what it receives."};
     server_options options;
-    options.add_to(cli);
+    options.add_to(line);
     echo_options how;
-    cli.add_option("--buffer", how.buffer,
-                   "bytes in a buffer of each connection's own; 0: none, the reactor's are lent")
-        ->check(CLI::Range(0, 1 << 26))
-        ->capture_default_str();
-    cli.add_flag("--discard", how.discard, "send nothing back");
+    line.add_number("--buffer", how.buffer, 0, 1 << 26,
+                    "bytes in a buffer of each connection's own; 0: none, the reactor's are lent");
+    line.add_flag("--discard", how.discard, "send nothing back");
     // run_server copies this before it parses, so it has to look at `how` when a client comes.
-    return run_server(cli, argc, argv, options, [&how](rondo::tcp_stream client) {
+    return run_server(line, argc, argv, options, [&how](rondo::tcp_stream client) {
         return how.buffer == 0 ? echo(std::move(client), how.discard)
                                : echo_through_own_buffer(std::move(client), how);
     });

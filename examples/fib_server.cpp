@@ -168,25 +168,20 @@ task<> answer_chunks(rondo::tcp_stream stream, const fib_options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    CLI::App cli{"Answers a decimal n by fib(n).", "fib_server"};
+    command_line line{"fib_server", "Answers a decimal n by fib(n)."};
     server_options options;
     std::string framing = "line";
     fib_options fib;
-    options.add_to(cli);
-    cli.add_option("--framing", framing, "what a request is: a line, or a received chunk")
-        ->check(CLI::IsMember({"line", "chunk"}))
-        ->capture_default_str();
-    cli.add_option("--max-n", fib.max_n, "the largest n that is answered")
-        ->check(CLI::Range(1u, largest_fib_n))
-        ->capture_default_str();
-    cli.add_option(
-           "--offload-above", fib.offload_above,
-           "a larger n is computed by a pool of threads, so that nobody waits behind it; up "
-           "to here that would cost about as much as computing (measured: fib(22) takes 22 "
-           "microseconds, a hand-over and back 3 to 20)")
-        ->check(CLI::Range(0u, largest_fib_n))
-        ->capture_default_str();
-    return run_server(cli, argc, argv, options, [&](rondo::tcp_stream client) {
+    options.add_to(line);
+    line.add_choice("--framing", framing, {"line", "chunk"},
+                    "what a request is: a line, or a received chunk");
+    line.add_number("--max-n", fib.max_n, 1, largest_fib_n, "the largest n that is answered");
+    line.add_number(
+        "--offload-above", fib.offload_above, 0, largest_fib_n,
+        "a larger n is computed by a pool of threads, so that nobody waits behind it; up "
+        "to here that would cost about as much as computing (measured: fib(22) takes 22 "
+        "microseconds, a hand-over and back 3 to 20)");
+    return run_server(line, argc, argv, options, [&](rondo::tcp_stream client) {
         return framing == "line" ? answer_lines(std::move(client), fib)
                                  : answer_chunks(std::move(client), fib);
     });

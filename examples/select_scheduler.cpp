@@ -6,10 +6,9 @@
 //
 //     select_scheduler --port 5566      then, elsewhere:      nc localhost 5566
 
+#include "command_line.hpp"
 #include "fib.hpp"
 #include "stepwise.hpp"
-
-#include <CLI/CLI.hpp>
 
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -159,23 +158,18 @@ std::pair<int, std::string> listen_on(const std::string& host, std::uint16_t por
 int main(int argc, char** argv) {
     std::string host = "localhost";
     std::uint16_t port = 5566;
-    CLI::App options{"The fib server on a scheduler of generators and select(2)."};
-    options.add_option("--host", host, "address to listen on")->capture_default_str();
-    options.add_option("--port", port, "0 picks a free one")->capture_default_str();
+    command_line line{"select_scheduler",
+                      "The fib server on a scheduler of generators and select(2)."};
+    line.add_text("--host", host, "address to listen on");
+    line.add_number("--port", port, 0, 65535, "0 picks a free one");
     try {
-        options.parse(argc, argv);
+        if (const auto status = line.parse(argc, argv)) return *status;
         const auto [listener, where] = listen_on(host, port);
         std::cout << "listening on " << where << " (select)" << std::endl;
         scheduler tasks;
         tasks.spawn(fib_server(tasks, listener));
         tasks.run();
-    } catch (const CLI::Success& help) {
-        return options.exit(help);
-    } catch (const CLI::ParseError& error) {
-        std::cerr << "select_scheduler: " << error.what() << '\n';
-        return 2;
     } catch (const std::exception& error) {
-        std::cerr << "select_scheduler: " << error.what() << '\n';
-        return 1;
+        return line.complain(error.what(), 1);
     }
 }

@@ -13,7 +13,7 @@ import sys
 LIBRARY = ("runtime", "sync", "io", "net")
 PROGRAMS = ("examples", "tests", "bench")
 
-# What a floor may include besides itself.
+# What a floor may include besides itself. A folder inside a floor's may be a floor of its own.
 FLOORS = {
     "runtime": (),
     "sync": ("runtime",),
@@ -57,17 +57,22 @@ def not_in_everything(root):
             yield f"{name}: rondo.hpp does not include it"
 
 
+def floor_of(name):
+    """The floor with the longest name that the path begins with."""
+    return max((floor for floor in FLOORS if name.startswith(floor + "/")), key=len, default=name)
+
+
 def going_up(root):
     for suffix in (".hpp", ".cpp"):
         for file in files(root, LIBRARY, suffix):
-            name = file.relative_to(root)
-            floor = name.parts[0]
+            name = file.relative_to(root).as_posix()
+            floor = floor_of(name)
             for include in INCLUDE.findall(file.read_text()):
                 if not include.startswith("rondo/"):
                     continue
-                target = include.split("/")[1]
+                target = floor_of(include.removeprefix("rondo/"))
                 if target != floor and target not in FLOORS[floor]:
-                    yield f"{name}: {floor} stands below {target} and includes <{include}>"
+                    yield f"{name}: {floor} does not stand on {target} and includes <{include}>"
 
 
 def without_pragma_once(root):
