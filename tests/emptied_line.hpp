@@ -7,6 +7,7 @@
 //         destroy_when_line_empties<mutex>(run, hold, wait, is_free);
 //     });
 
+#include <rondo/runtime/detail/sanitizers.hpp>
 #include <rondo/runtime/task.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/testing.hpp>
@@ -46,7 +47,11 @@ private:
 /// be had.
 template <class Primitive, class Hold, class Wait, class IsFree>
 void destroy_when_line_empties(const run_on& run, Hold hold, Wait wait, IsFree is_free) {
+#if defined(RONDO_ADDRESS_SANITIZER) || defined(RONDO_THREAD_SANITIZER)
     constexpr int rounds = 1500;
+#else
+    constexpr int rounds = 60;  // that it ends, and that every delay below is taken once
+#endif
     run_many(run, 2, [&]() -> task<> {
         for (int round = 0; round < rounds; ++round) {
             auto one = std::make_unique<Primitive>();

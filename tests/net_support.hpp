@@ -10,6 +10,7 @@
 #include <rondo/net/tcp.hpp>
 #include <rondo/runtime/as_result.hpp>
 #include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/scheduler.hpp>
 #include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task.hpp>
 
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <span>
@@ -204,8 +206,12 @@ inline task<> yield_times(int times) {
 }
 
 /// After so many yields a cancellation comes before, during or after a completion that is due.
-/// The scheduler looks at the kernel after 128 turns of tasks, so the moment lies around there.
-inline constexpr int moments[] = {0,   1,   2,   3,   5,   60,  120, 121, 122, 123, 124, 125,
-                                  126, 127, 128, 129, 130, 131, 132, 133, 134, 135, 300};
+/// The scheduler visits the kernel after turn_tasks turns of tasks, so the moment lies around there.
+inline constexpr auto moments = [] {
+    constexpr int visit = scheduler::turn_tasks;
+    std::array<int, 23> all{0, 1, 2, 3, 5, visit / 2, 2 * visit + visit / 2};
+    for (int i = 0; i < 16; ++i) all[7 + i] = visit - 8 + i;
+    return all;
+}();
 
 }  // namespace rondo::test
