@@ -9,6 +9,7 @@
 #include <rondo/net/resolve.hpp>
 #include <rondo/net/serve.hpp>
 #include <rondo/net/tcp.hpp>
+#include <rondo/net/tcp_options.hpp>
 #include <rondo/runtime/as_completed.hpp>
 #include <rondo/runtime/as_result.hpp>
 #include <rondo/runtime/async_generator.hpp>

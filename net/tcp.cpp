@@ -39,13 +39,6 @@ void socket_handle::move_here() const noexcept {
 
 namespace {
 
-void set_option(int fd, int level, int name, bool on, const char* what) {
-    const int value = on ? 1 : 0;
-    if (::setsockopt(fd, level, name, &value, sizeof value) != 0) {
-        throw std::system_error(errno, std::system_category(), what);
-    }
-}
-
 endpoint local_endpoint_of(int fd) {
     sockaddr_storage storage{};
     socklen_t size = sizeof storage;
@@ -84,10 +77,6 @@ void tcp_stream::shutdown_write() {
     }
 }
 
-void tcp_stream::set_nodelay(bool on) {
-    detail::set_option(socket_.get(), IPPROTO_TCP, TCP_NODELAY, on, "set TCP_NODELAY");
-}
-
 endpoint tcp_stream::local_endpoint() const { return detail::local_endpoint_of(socket_.get()); }
 
 tcp_listener tcp_listener::bind(const endpoint& local, const listen_options& options) {
@@ -103,12 +92,19 @@ tcp_listener tcp_listener::bind(const endpoint& local, const listen_options& opt
         [&] { return ::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP); })};
     const int fd = socket.get();
     check(fd >= 0);
-    if (options.reuse_address)
-        detail::set_option(fd, SOL_SOCKET, SO_REUSEADDR, true, "set SO_REUSEADDR");
-    if (options.reuse_port)
-        detail::set_option(fd, SOL_SOCKET, SO_REUSEPORT, true, "set SO_REUSEPORT");
-    // Accepted sockets inherit it, which saves a call for each.
-    detail::set_option(fd, IPPROTO_TCP, TCP_NODELAY, true, "set TCP_NODELAY");
+    const auto set = [&](int level, int name, int value) {
+        check(detail::set_socket_option(fd, level, name, value));
+    };
+    if (options.reuse_address) set(SOL_SOCKET, SO_REUSEADDR, 1);
+    if (options.reuse_port) set(SOL_SOCKET, SO_REUSEPORT, 1);
+    if (options.v6_only && local.address().is_v6()) set(IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    // Accepted sockets inherit these, which saves a call for each.
+    set(IPPROTO_TCP, TCP_NODELAY, 1);
+    if (options.keep_alive) check(detail::set_keep_alive(fd, *options.keep_alive));
+    if (options.receive_buffer != 0)
+        set(SOL_SOCKET, SO_RCVBUF, detail::buffer_size(options.receive_buffer));
+    if (options.send_buffer != 0)
+        set(SOL_SOCKET, SO_SNDBUF, detail::buffer_size(options.send_buffer));
     check(::bind(fd, reinterpret_cast<const sockaddr*>(&address), size) == 0);
     check(::listen(fd, options.backlog) == 0);
     return tcp_listener{std::move(socket), detail::local_endpoint_of(fd), options};

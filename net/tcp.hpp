@@ -10,10 +10,12 @@
 #include <rondo/io/stream.hpp>
 #include <rondo/net/detail/socket_operations.hpp>
 #include <rondo/net/endpoint.hpp>
+#include <rondo/net/tcp_options.hpp>
 #include <rondo/runtime/as_result.hpp>
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -71,7 +73,7 @@ private:
 /// Errors are std::system_error: `read from 127.0.0.1:5566: Connection reset by peer`.
 /// Thread safety: one scheduler at a time. A stream may move to another one, with its task or in a
 /// message, while nothing is awaited on it.
-class tcp_stream {
+class tcp_stream : public tcp_options {
 public:
     /// Completes with a connection to `peer`.
     /// Cancellation: gives up, and closes the socket.
@@ -157,9 +159,6 @@ public:
     /// std::errc::bad_file_descriptor. Later ones do so at once.
     void close() noexcept { socket_.close(); }
 
-    /// Whether small writes are sent at once (true, the default) or gathered by Nagle's algorithm.
-    void set_nodelay(bool on);
-
     /// Lets write_all of one buffer of 32 KiB or more hand its memory to the network card instead of
     /// copying it, where the reactor is io_uring on Linux 6.3 or later and the card can do it; a
     /// stream for which it turns out to copy all the same, or for which no more memory may be locked
@@ -206,6 +205,14 @@ struct listen_options {
     /// Lets several listeners share the address; the kernel spreads the connections among them
     /// (SO_REUSEPORT).
     bool reuse_port = false;
+    /// An IPv6 address takes no IPv4 connections (IPV6_V6ONLY). Otherwise the system decides
+    /// (net.ipv6.bindv6only), which takes them as a rule.
+    bool v6_only = false;
+    /// For every connection that is accepted: see tcp_options, which can still change it.
+    std::optional<keep_alive_options> keep_alive = {};
+    /// The same for its buffers, in bytes; 0: as the kernel sees fit.
+    std::size_t receive_buffer = 0;
+    std::size_t send_buffer = 0;
 };
 
 /// A socket that waits for connections. Closes when destroyed. Do not move or destroy it while an
