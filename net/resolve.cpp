@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <source_location>
 #include <string_view>
 #include <system_error>
@@ -96,7 +97,11 @@ public:
         };
         try {
             thread_ = std::thread([this, &home] {
-                result_ = look_up(host_, port_);
+                try {
+                    result_ = look_up(host_, port_);
+                } catch (const std::bad_alloc&) {
+                    result_.error = std::make_error_code(std::errc::not_enough_memory);
+                }
                 home.post(*this);
             });
         } catch (const std::system_error& error) {

@@ -9,6 +9,9 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <exception>
+#include <mutex>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -47,6 +50,16 @@ runtime_threads::runtime_threads(runtime& owner, const runtime_options& options,
         if (options_.pin_threads) affinity_.emplace();
         make_scheduler(0);
     }
+    try {
+        start_threads();
+    } catch (...) {
+        end();
+        if (first_is_here_) schedulers_.front()->leave();
+        throw;
+    }
+}
+
+void runtime_threads::start_threads() {
     const std::size_t first = first_is_here_ ? 1 : 0;
     std::vector<std::exception_ptr> errors(size());
     std::latch started{static_cast<std::ptrdiff_t>(size() - first)};
@@ -65,11 +78,7 @@ runtime_threads::runtime_threads(runtime& owner, const runtime_options& options,
     for (const std::exception_ptr& each : errors) {
         if (each && !error) error = each;
     }
-    if (error) {
-        end();
-        if (first_is_here_) schedulers_.front()->leave();
-        std::rethrow_exception(error);
-    }
+    if (error) std::rethrow_exception(error);
 }
 
 runtime_threads::~runtime_threads() {
@@ -151,7 +160,7 @@ std::exception_ptr runtime_threads::failure() noexcept {
 
 void runtime_threads::look_for_deadlock() noexcept {
     std::exception_ptr error;
-    {
+    try {
         // Held while the others' tasks are looked at: a scheduler that wakes to look by itself
         // waits here, and touches nothing.
         const std::lock_guard lock(changing_);
@@ -159,6 +168,8 @@ void runtime_threads::look_for_deadlock() noexcept {
         std::vector<const scheduler_core*> cores;
         for (auto& each : schedulers_) cores.push_back(&each->core_);
         error = std::make_exception_ptr(deadlock_error(describe_deadlock(cores)));
+    } catch (const std::bad_alloc&) {
+        return;  // the schedulers look again
     }
     fail(std::move(error));
 }

@@ -102,8 +102,9 @@ private:
 
     template <class T>
     T run_here(task<T> work, std::source_location where) {
-        hold_for_main();
+        // First what may throw.
         task_handle<T> main = scheduler(0).tasks_.spawn(std::move(work), where);
+        hold_for_main();
         run_to_the_end(main.state());
         return main.operator co_await().await_resume();
     }

@@ -113,16 +113,25 @@ void scheduler::start(task<> work, std::source_location where) {
         tasks_.spawn(std::move(work), where);
         return;
     }
+    // All memory is had here, where its want can be thrown.
+    constexpr std::size_t state_size = sizeof(detail::task_state);
     struct submission : detail::inbox_message {
-        submission(task<> submitted, std::source_location place) noexcept
+        submission(task<> submitted, std::source_location place)
             : work(std::move(submitted)), where(place) {}
+        submission(const submission&) = delete;
+        submission& operator=(const submission&) = delete;
+        ~submission() {
+            if (state != nullptr) detail::promise_base::operator delete(state, state_size);
+        }
+        void* state = detail::promise_base::operator new(state_size);
         task<> work;
         std::source_location where;
     };
     auto* message = new submission{std::move(work), where};
     message->run = [](detail::inbox_message& arrived) noexcept {
         const std::unique_ptr<submission> self{&static_cast<submission&>(arrived)};
-        this_scheduler().tasks_.spawn(std::move(self->work), self->where);
+        this_scheduler().tasks_.spawn_in(std::exchange(self->state, nullptr), std::move(self->work),
+                                         self->where);
     };
     core_.post(*message);  // not refused: the work's ticket keeps the scheduler
 }

@@ -2,8 +2,13 @@
 
 #include <rondo/runtime/detail/stay.hpp>
 
+#include <array>
+#include <atomic>
+#include <cstddef>
 #include <memory>
+#include <new>
 #include <string_view>
+#include <thread>
 #include <typeinfo>
 #include <utility>
 
@@ -159,6 +164,14 @@ detail::task_state& task_group::start(detail::promise_base& root, std::source_lo
     return task;
 }
 
+detail::task_state& task_group::start_in(void* memory, detail::promise_base& root,
+                                         std::source_location where) noexcept {
+    check_home(where);
+    auto& task = *::new (memory) detail::task_state;
+    begin(task, root, where, is_task | has_handle);
+    return task;
+}
+
 inline void task_group::begin(detail::task_state& task, detail::promise_base& root,
                               std::source_location where, std::uint32_t flags) noexcept {
     detail::scheduler_core& core = *detail::current_core;
@@ -187,16 +200,42 @@ void task_group::fail(std::exception_ptr error) noexcept {
 // does, so the group is still there.
 void task_group::cancel_from_elsewhere() noexcept {
     struct request : detail::inbox_message {
-        task_group* group;
+        task_group* group = nullptr;
+        std::atomic<bool> is_lent{false};  // of the spare ones
     };
-    auto* message = new request;
+    // Where there is no memory one of these goes; a request is back as soon as it has arrived.
+    static constinit std::array<request, 8> spare_requests;
+    request* message = new (std::nothrow) request;
+    const bool is_spare = message == nullptr;
+    for (std::size_t i = 0; message == nullptr; ++i) {
+        request& one = spare_requests[i % spare_requests.size()];
+        // Acquire: with the release below.
+        if (!one.is_lent.exchange(true, std::memory_order_acquire)) {
+            message = &one;
+        } else {
+            std::this_thread::yield();
+        }
+    }
     message->group = this;
-    message->run = [](detail::inbox_message& arrived) noexcept {
-        auto& self = static_cast<request&>(arrived);
-        self.group->cancel();
-        delete &self;
-    };
-    if (!home_->post(*message)) delete message;
+    if (is_spare) {
+        message->run = [](detail::inbox_message& arrived) noexcept {
+            auto& self = static_cast<request&>(arrived);
+            self.group->cancel();
+            self.is_lent.store(false, std::memory_order_release);
+        };
+    } else {
+        message->run = [](detail::inbox_message& arrived) noexcept {
+            auto& self = static_cast<request&>(arrived);
+            self.group->cancel();
+            delete &self;
+        };
+    }
+    if (home_->post(*message)) return;
+    if (is_spare) {
+        message->is_lent.store(false, std::memory_order_release);
+    } else {
+        delete message;
+    }
 }
 
 bool task_group::join_awaiter::await_ready() noexcept {

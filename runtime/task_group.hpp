@@ -315,6 +315,14 @@ private:
     void check_home(std::source_location where) const noexcept;
     void begin(detail::task_state& task, detail::promise_base& root, std::source_location where,
                std::uint32_t flags) noexcept;
+    // These take over memory that is had already, for a task_state.
+    template <class T>
+    task_handle<T> spawn_in(void* memory, task<T> work, std::source_location where) noexcept {
+        detail::task_state& task = start_in(memory, work.frame().promise(), where);
+        return task_handle<T>{work.release(), task};
+    }
+    detail::task_state& start_in(void* memory, detail::promise_base& root,
+                                 std::source_location where) noexcept;
     void child_ended() noexcept;
     void child_failed(const std::exception_ptr& error) noexcept;
     void fail(std::exception_ptr error) noexcept;

@@ -62,6 +62,7 @@ public:
     void release() noexcept;
 
 private:
+    void start_threads();
     void thread_main(std::size_t index, std::exception_ptr& error, std::latch& started) noexcept;
     void make_scheduler(std::size_t index);
     bool is_deadlocked();

@@ -76,12 +76,20 @@ stay::departure stay::go(scheduler_core& target, promise_base& leaf) {
     runtime_threads& there = target.owner->threads_;
     runtime_threads* held = &there == &current_core->owner->threads_ ? nullptr : &there;
     if (held != nullptr && !held->hold()) return departure::refused;
-    return begin(target, task, held);
+    void* memory;
+    try {
+        memory = current_core->frames.allocate(sizeof(stay));
+    } catch (...) {
+        if (held != nullptr) held->release();
+        throw;
+    }
+    return begin(memory, target, task, held);
 }
 
-stay::departure stay::begin(scheduler_core& away, task_state& traveller, runtime_threads* held) {
+stay::departure stay::begin(void* memory, scheduler_core& away, task_state& traveller,
+                            runtime_threads* held) noexcept {
     scheduler_core& home = *current_core;
-    auto& self = *::new (home.frames.allocate(sizeof(stay))) stay(home, away, traveller, held);
+    auto& self = *::new (memory) stay(home, away, traveller, held);
     for_each_scope(traveller, [](scope_state& scope) { scope.departing(); });
     hand_over(traveller, self.visitor_);
     self.visitor_.flags =

@@ -73,7 +73,8 @@ private:
 
     stay(scheduler_core& home, scheduler_core& away, task_state& traveller,
          runtime_threads* held) noexcept;
-    static departure begin(scheduler_core& away, task_state& traveller, runtime_threads* held);
+    static departure begin(void* memory, scheduler_core& away, task_state& traveller,
+                           runtime_threads* held) noexcept;
     static void leave(visitor_state& visitor, scheduler_core* destination,
                       promise_base* root) noexcept;
     void arrive() noexcept;

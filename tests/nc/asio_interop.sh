@@ -34,6 +34,15 @@ each_reactor__a_silent_client_is_let_go() {
     expect_end ann
 }
 
+each_reactor__a_client_that_never_begins_the_handshake_is_let_go() {
+    start_with_tls --step 1
+    connect ann
+    expect_end ann
+    connect_tls bob
+    say bob '127.0.0.1\n'
+    expect bob 127.0.0.1
+}
+
 each_reactor__one_that_speaks_no_TLS_is_let_go() {
     start_with_tls
     connect ann
