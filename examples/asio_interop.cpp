@@ -1,6 +1,6 @@
 // A server on rondo that works with parts of Asio: it speaks TLS (asio::ssl::stream over rondo's
-// connection), looks names up (Asio's resolver), and lets go of idle clients (Asio's timer). Each
-// line that it gets is a host name; the answer is a line with the addresses.
+// connection), looks names up (Asio's resolver), and lets go of idle clients (Asio's timer). Every
+// step has a limit. Each line that it gets is a host name; the answer is a line with the addresses.
 //
 //     openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key.pem -out cert.pem
 //     asio_interop --certificate cert.pem --key key.pem
@@ -34,6 +34,11 @@ struct shared_parts {
     rondo::asio_context background;
     asio::ssl::context tls{asio::ssl::context::tls_server};
     unsigned idle_seconds = 60;
+    unsigned step_seconds = 10;
+
+    /// What a client may take for a handshake or to read an answer. No step of a connection is
+    /// without a limit: a client that does nothing would otherwise be kept for ever.
+    std::chrono::seconds step_limit() const { return std::chrono::seconds(step_seconds); }
 };
 
 rondo::task<std::string> addresses_of(std::string host, shared_parts& shared) {
@@ -49,7 +54,8 @@ rondo::task<std::string> addresses_of(std::string host, shared_parts& shared) {
 }
 
 rondo::task<> talk(tls_stream& client, shared_parts& shared) {
-    co_await client.async_handshake(asio::ssl::stream_base::server, use_task);
+    co_await rondo::with_timeout(shared.step_limit(),
+                                 client.async_handshake(asio::ssl::stream_base::server, use_task));
     asio::steady_timer idle{shared.background.get_executor()};
     std::string input;
     for (;;) {
@@ -59,9 +65,12 @@ rondo::task<> talk(tls_stream& client, shared_parts& shared) {
             idle.async_wait(use_task));
         if (first.index() == 1) co_return;  // the timer: the read was cancelled
         const std::size_t size = std::get<0>(first);
-        const std::string answer = co_await addresses_of(input.substr(0, size - 1), shared);
+        const std::string host = input.substr(0, size - 1);
         input.erase(0, size);
-        co_await asio::async_write(client, asio::buffer(answer), use_task);
+        const std::string answer =
+            co_await rondo::with_timeout(shared.step_limit(), addresses_of(host, shared));
+        co_await rondo::with_timeout(shared.step_limit(),
+                                     asio::async_write(client, asio::buffer(answer), use_task));
     }
 }
 
@@ -71,7 +80,7 @@ rondo::task<> serve_client(rondo::tcp_stream connection, shared_parts& shared) {
         try {
             co_await talk(client, shared);
         } catch (const std::system_error&) {
-            // It has left, or does not speak TLS.
+            // It has left, does not speak TLS, or takes longer than is allowed.
         }
     });
 }
@@ -97,6 +106,8 @@ int main(int argc, char** argv) {
     line.require("--key");
     line.add_number("--idle", shared.idle_seconds, 0, 1'000'000,
                     "seconds after which a silent client is let go");
+    line.add_number("--step", shared.step_seconds, 1, 1'000'000,
+                    "seconds that a handshake, a look-up or the sending of an answer may take");
     return run_server(line, argc, argv, options, [&shared](rondo::tcp_stream connection) {
         return serve_client(std::move(connection), shared);
     });

@@ -79,18 +79,22 @@ public:
             append(fib(n));
             co_return true;
         }
-        co_await send();
+        const bool sent = co_await send();
+        if (!sent) co_return false;
         const auto outcome = co_await rondo::when_any(long_fib(n), absence());
         if (outcome.index() != 0) co_return false;
         append(std::get<0>(outcome));
         co_return true;
     }
 
-    /// Sends the answers gathered so far. Stopping the server does not cut that short.
-    task<> send() {
-        if (answers_.empty()) co_return;
-        co_await rondo::shield(stream_.write_all(answers_), grace);
+    /// Sends the answers gathered so far. Stopping the server does not cut that short. False: the
+    /// client has gone.
+    task<bool> send() {
+        if (answers_.empty()) co_return true;
+        const auto sent =
+            co_await rondo::as_result(rondo::shield(stream_.write_all(answers_), grace));
         answers_.clear();
+        co_return sent.has_value();
     }
 
 private:
@@ -133,8 +137,10 @@ task<> answer_lines(rondo::tcp_stream stream, const fib_options& options) {
         if (line.error() == rondo::stream_errc::too_long) {
             client.answers() +=
                 "error: a line of more than " + std::to_string(longest_line) + " bytes\n";
-            co_await client.send();
-            co_await reader.discard_line();
+            const bool sent = co_await client.send();
+            if (!sent) co_return;
+            const auto discarded = co_await rondo::as_result(reader.discard_line());
+            if (!discarded) co_return;
             continue;
         }
         const auto text = line.value_or(std::nullopt);
@@ -144,7 +150,12 @@ task<> answer_lines(rondo::tcp_stream stream, const fib_options& options) {
         const bool answered = co_await client.answer(request);
         if (!answered) co_return;
         if (!holds_line(reader.buffered()) || client.answers().size() >= most_gathered) {
-            co_await client.send();
+            const bool sent = co_await client.send();
+            if (!sent) co_return;
+        } else {
+            // Others are served between two requests that came together. A server that is being
+            // stopped answers the second one all the same.
+            (void)co_await rondo::as_result(rondo::yield());
         }
     }
 }
@@ -161,7 +172,8 @@ task<> answer_chunks(rondo::tcp_stream stream, const fib_options& options) {
             parse_request(std::string_view{chunk.data(), *size}, options.max_n);
         const bool answered = co_await client.answer(request);
         if (!answered) co_return;
-        co_await client.send();
+        const bool sent = co_await client.send();
+        if (!sent) co_return;
     }
 }
 
