@@ -1,13 +1,30 @@
 #include <rondo/runtime/future.hpp>
 
+#include <rondo/runtime/unheard_error.hpp>
+
 #include <climits>
 #include <cstdio>
 #include <utility>
 
 namespace rondo::detail {
 
+namespace {
+
+bool is_cancellation(const std::exception_ptr& error) noexcept {
+    try {
+        std::rethrow_exception(error);
+    } catch (const operation_cancelled&) {
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+
+}  // namespace
+
 future_state_base::~future_state_base() {
     // relaxed: the last reference is gone, and release() has ordered everything before this
+    if ((status_.load(std::memory_order_relaxed) & abandoned) == 0) report_if_unheard();
     waiter_node* node = waiters_.load(std::memory_order_relaxed);
     if (node == closed()) node = notified_;
     while (node != nullptr) {
@@ -22,13 +39,16 @@ bool future_state_base::cancel() noexcept {
     do {
         const std::uint32_t now = status & phase_bits;
         if (now == was_cancelled || now == cancelling) return true;
-        if (now != pending) return false;
+        if (now != pending) {
+            status_.fetch_or(heard, std::memory_order_relaxed);
+            return false;
+        }
     } while (!status_.compare_exchange_weak(status, cancelling | (status & ~phase_bits)));
-    forget_work();
-    // A callback may drop the handle that this is called through.
+    // The work, or a callback, may own the handle that this is called through.
     add_reference(other);
+    forget_work();
     finish(was_cancelled);
-    release(other);
+    release();
     return true;
 }
 
@@ -55,14 +75,67 @@ bool future_state_base::fail(std::exception_ptr error) noexcept {
     const claim_result claimed = claim();
     if (claimed == claim_result::mine) {
         error_ = std::move(error);
+        add_reference(other);  // as in complete()
         finish(failed);
+        release();
     }
     return claimed != claim_result::too_late;
 }
 
+void future_state_base::break_promise() noexcept {
+    if (done()) return;
+    status_.fetch_or(heard, std::memory_order_relaxed);  // nothing was thrown that could be lost
+    fail(std::make_exception_ptr(std::future_error(std::future_errc::broken_promise)));
+}
+
+// The last handle says `abandoned` and looks whether the result is there; this writes that it is
+// and looks whether the handles are gone. So exactly one of the two destroys the result.
 void future_state_base::finish(std::uint32_t outcome) noexcept {
-    if ((status_.exchange(outcome) & thread_waits) != 0) futex_wake(&status_, INT_MAX);
+    std::uint32_t before = status_.load(std::memory_order_relaxed);
+    while (!status_.compare_exchange_weak(before, outcome | (before & (heard | abandoned)))) {
+    }
+    if ((before & thread_waits) != 0) futex_wake(&status_, INT_MAX);
     notify();
+    if ((before & abandoned) != 0) drop_result();
+}
+
+void future_state_base::release_one_handle_of_several_references() noexcept {
+    std::uint64_t now = references_.load(std::memory_order_acquire);
+    for (;;) {
+        if (now == handle) {
+            delete this;
+            return;
+        }
+        const bool last_handle = now >> 32 == 1;
+        // The last one keeps the state until the result is gone. acq_rel: as in release()
+        const std::uint64_t left = now - (last_handle ? handle - other : handle);
+        if (!references_.compare_exchange_weak(now, left, std::memory_order_acq_rel,
+                                               std::memory_order_acquire)) {
+            continue;
+        }
+        if (!last_handle) return;
+        if ((status_.fetch_or(abandoned) & phase_bits) >= has_value) drop_result();
+        release();
+        return;
+    }
+}
+
+void future_state_base::drop_result() noexcept {
+    switch (phase()) {
+        case has_value: destroy_value(); break;
+        case failed:
+            report_if_unheard();
+            error_ = nullptr;
+            break;
+        default: break;
+    }
+}
+
+void future_state_base::report_if_unheard() noexcept {
+    // relaxed: nobody else looks at the result any more
+    if ((status_.load(std::memory_order_relaxed) & (phase_bits | heard)) != failed) return;
+    if (is_cancellation(error_)) return;
+    report_unheard(std::move(error_), "a future that nobody asked");
 }
 
 // A waiter stands in the line before this exchange, and is woken, or finds the line closed, and
@@ -90,19 +163,22 @@ void future_state_base::notify() noexcept {
 }
 
 waiter_node* future_state_base::add_waiter(wakeable& who) {
-    // A place that somebody gave up: a loop of waits with a time limit must not grow the line. A
-    // place that the completion has passed is not free, so its exchange finds who stands here.
-    constexpr int most_looked_at = 8;
-    waiter_node* node = waiters_.load(std::memory_order_acquire);
-    for (int i = 0; i < most_looked_at && node != nullptr && node != closed(); ++i) {
-        wakeable* nobody = nullptr;
-        // release: with the exchange in notify()
-        if (node->target_.load(std::memory_order_relaxed) == nullptr &&
-            node->target_.compare_exchange_strong(nobody, &who, std::memory_order_release,
-                                                  std::memory_order_relaxed)) {
-            return node;
+    // A place that somebody gave up: waits with a time limit, again and again, must not grow the
+    // line. A place that the completion has passed is not free, so its exchange finds who stands
+    // here. relaxed: the count only says that a search is worth while.
+    if (free_places_.load(std::memory_order_relaxed) > 0) {
+        waiter_node* node = waiters_.load(std::memory_order_acquire);
+        while (node != nullptr && node != closed()) {
+            wakeable* nobody = nullptr;
+            // release: with the exchange in notify()
+            if (node->target_.load(std::memory_order_relaxed) == nullptr &&
+                node->target_.compare_exchange_strong(nobody, &who, std::memory_order_release,
+                                                      std::memory_order_relaxed)) {
+                free_places_.fetch_sub(1, std::memory_order_relaxed);
+                return node;
+            }
+            node = node->next_.load(std::memory_order_relaxed);
         }
-        node = node->next_.load(std::memory_order_relaxed);
     }
     // relaxed: it only says whose the inline node is
     const bool inline_used = first_used_.exchange(true, std::memory_order_relaxed);
@@ -127,7 +203,11 @@ bool future_state_base::add_own_waiter(waiter_node& node, wakeable& who) noexcep
 bool future_state_base::withdraw(waiter_node& place, wakeable& who) noexcept {
     wakeable* expected = &who;
     // relaxed: who takes the place next needs nothing of this one's
-    return place.target_.compare_exchange_strong(expected, nullptr, std::memory_order_relaxed);
+    if (!place.target_.compare_exchange_strong(expected, nullptr, std::memory_order_relaxed)) {
+        return false;
+    }
+    free_places_.fetch_add(1, std::memory_order_relaxed);
+    return true;
 }
 
 void future_state_base::wait() const noexcept {
@@ -153,6 +233,8 @@ bool future_state_base::wait_until(std::int64_t deadline) const noexcept {
 void future_state_base::check_value(bool last) {
     switch (phase()) {
         case failed:
+            // relaxed: the last handle to go comes after this one's end
+            status_.fetch_or(heard, std::memory_order_relaxed);
             // The exception then ends where it is caught, not with the state, which whoever
             // completed it may be the last to let go of.
             if (last) {
@@ -179,12 +261,17 @@ bool future_wait::start(promise_base& waiter, std::source_location where) {
         if (state_ == nullptr) misuse("a future is awaited that stands for nothing", where);
     }
     was_cancelled_ = current_core->current->should_stop();
-    if (was_cancelled_ || state_->done()) return !keeps_turn(waiter, where);
-    prepare();
-    place_ = state_->add_waiter(*this);
-    if (place_ == nullptr) return !keeps_turn(waiter, where);
-    state_->add_reference(future_state_base::other);
-    holds_state_ = true;
+    if (was_cancelled_) return !keeps_turn(waiter, where);
+    if (!state_->done()) {
+        prepare();
+        place_ = state_->add_waiter(*this);
+    }
+    if (place_ == nullptr) {
+        if (keeps_turn(waiter, where)) return false;
+        hold();
+        return true;
+    }
+    hold();
     block(*this, waiter, where);
     return true;
 }
@@ -198,8 +285,8 @@ void future_wait::cancel() noexcept {
 
 void future_wait::describe(std::FILE* out) const { std::fputs("a future", out); }
 
-void report_callback_error(const char* what) noexcept {
-    std::fprintf(stderr, "rondo: a done callback of a future threw: %s\n", what);
+void report_callback_error() noexcept {
+    report_unheard(std::current_exception(), "a done callback of a future");
 }
 
 }  // namespace rondo::detail

@@ -9,7 +9,7 @@
 //     int m = soon.get();                       // in a plain thread: blocks
 //     soon.add_done_callback([](future<int> done) { log(done.get()); });
 //
-// thread_pool::submit gives one too.
+// thread_pool::submit and runtime::submit give one too.
 
 #include <rondo/runtime/detail/future_state.hpp>
 
@@ -37,7 +37,26 @@ namespace detail {
 template <class T>
 class future_awaiter;
 class future_access;
-void report_callback_error(const char* what) noexcept;
+
+/// Whether a future was done when a wait with a limit ended; for those who are used to std::future
+/// as well.
+class wait_outcome {
+public:
+    wait_outcome(bool done) noexcept : done_(done) {}
+    operator bool() const noexcept { return done_; }
+    operator std::future_status() const noexcept {
+        return done_ ? std::future_status::ready : std::future_status::timeout;
+    }
+    friend bool operator==(wait_outcome one, std::future_status other) noexcept {
+        return static_cast<std::future_status>(one) == other;
+    }
+
+private:
+    bool done_;
+};
+
+/// The exception that is being handled goes to the hook for unheard errors.
+void report_callback_error() noexcept;
 
 }  // namespace detail
 
@@ -45,10 +64,15 @@ void report_callback_error(const char* what) noexcept;
 /// The value is copied out, and may be asked for again and again, by every handle. From an rvalue
 /// that is the last handle it is moved, and so is an exception; a T that cannot be copied is moved
 /// out by whoever asks first. Asking for what was moved out throws std::future_error
-/// (future_already_retrieved).
+/// (future_already_retrieved). The result goes with the last handle.
+/// An exception that nobody has asked for when the last handle goes is given to the hook of
+/// unheard_error.hpp, which writes it to standard error by default; operation_cancelled is not, and
+/// neither is anything of a future that cancel() was called on: whoever does not care says so with
+/// that. To ask is to await the future or to call get().
+/// It converts to a std::future, for programs that keep results as that.
 /// Thread safety: any thread, any task, on any scheduler; one handle is used by one at a time.
 template <class T>
-class [[nodiscard]] future {
+class [[nodiscard("what becomes of the work is lost with its future")]] future {
     static_assert(!std::is_rvalue_reference_v<T>);
 
 public:
@@ -65,7 +89,7 @@ public:
         return *this;
     }
     ~future() {
-        if (state_ != nullptr) state_->release(detail::future_state_base::handle);
+        if (state_ != nullptr) state_->release_handle();
     }
 
     bool valid() const noexcept { return state_ != nullptr; }
@@ -77,8 +101,9 @@ public:
     /// Whether cancel() came in time.
     bool cancelled() const noexcept { return state_->cancelled(); }
 
-    /// Has the work never start; who waits gets operation_cancelled. False when it has started or
-    /// ended, which changes nothing; true when it was cancelled before.
+    /// Has the work never start; whoever waits gets operation_cancelled. False when it has started
+    /// or ended, which goes on; true when it was cancelled before. Either way an exception that
+    /// nobody asks for is not reported.
     bool cancel() const noexcept { return state_->cancel(); }
 
     /// Blocks the calling thread until it is done, then gives the value or throws the exception;
@@ -99,13 +124,21 @@ public:
         detail::check_may_block("a task blocks on a future; co_await it instead", where);
         state_->wait();
     }
-    /// The same for at most `limit`; whether it is done.
+    /// The same for at most `limit`; whether it is done, as a bool or a std::future_status.
     template <class Rep, class Period>
-    bool wait_for(std::chrono::duration<Rep, Period> limit,
-                  std::source_location where = std::source_location::current()) const {
+    detail::wait_outcome wait_for(
+        std::chrono::duration<Rep, Period> limit,
+        std::source_location where = std::source_location::current()) const {
         if (state_->done() || limit <= limit.zero()) return state_->done();
         detail::check_may_block("a task blocks on a future; co_await it instead", where);
         return state_->wait_until(detail::deadline_after(limit));
+    }
+    /// The same until `time`.
+    template <class Clock, class Duration>
+    detail::wait_outcome wait_until(
+        std::chrono::time_point<Clock, Duration> time,
+        std::source_location where = std::source_location::current()) const {
+        return wait_for(time - Clock::now(), where);
     }
 
     /// Calls f(future<T>) once when it is done, on the thread that completes or cancels it, which f
@@ -113,7 +146,15 @@ public:
     /// throws is reported on standard error and goes no further.
     template <class F>
         requires std::invocable<F, future>
-    void add_done_callback(F f) const;
+    void add_done_callback(F f) const {
+        call_when_done(future(*this), std::move(f));
+    }
+
+    /// The same result as a std::future, for code that takes one. It is given the value that this
+    /// handle would give, and counts as having asked. Costs two allocations.
+    operator std::future<T>() const& { return to_standard(future(*this)); }
+    operator std::future<T>() && { return to_standard(std::move(*this)); }
+    std::shared_future<T> share() const { return to_standard(future(*this)).share(); }
 
     /// Completes when it is done, with the value or the exception, on the task's own scheduler.
     /// Cancellation: the task gives up waiting, at once; the work goes on.
@@ -123,6 +164,10 @@ public:
 private:
     friend class detail::future_access;
     explicit future(detail::future_state<T>* state) noexcept : state_(state) {}
+
+    template <class F>
+    static void call_when_done(future of, F f);
+    static std::future<T> to_standard(future of);
 
     detail::future_state<T>* state_ = nullptr;
 };
@@ -163,11 +208,8 @@ public:
     }
     ~promise() {
         if (state_ == nullptr) return;
-        if (!state_->done()) {
-            state_->fail(
-                std::make_exception_ptr(std::future_error(std::future_errc::broken_promise)));
-        }
-        state_->release(detail::future_state_base::other);
+        state_->break_promise();
+        state_->release();
     }
 
     /// Its future, once; copies are made from that. Throws std::future_error when asked again.
@@ -227,7 +269,7 @@ public:
             ~letting_go() { awaiter.let_go(); }
         } at_end{*this};
         auto& state = static_cast<future_state<T>&>(*state_);
-        return state.take(may_move_ && state.only_one_handle());
+        return state.take(may_move_ && state.only_one_handle(holds_state_ ? 1 : 0));
     }
     /// Whether await_resume, which is not called then, would throw operation_cancelled.
     bool was_cancelled() noexcept {
@@ -251,10 +293,8 @@ public:
     void wake() noexcept override {
         try {
             std::invoke(std::move(call_->f), std::move(call_->of));
-        } catch (const std::exception& error) {
-            report_callback_error(error.what());
         } catch (...) {
-            report_callback_error("an exception of an unknown type");
+            report_callback_error();
         }
         call_.reset();
     }
@@ -271,14 +311,34 @@ private:
 
 template <class T>
 template <class F>
-    requires std::invocable<F, future<T>>
-void future<T>::add_done_callback(F f) const {
-    auto node = std::make_unique<detail::callback_node<T, F>>(std::move(f), *this);
-    if (state_->add_own_waiter(*node, *node)) {
-        node.release();
+void future<T>::call_when_done(future of, F f) {
+    detail::future_state<T>& state = *of.state_;
+    auto node = std::make_unique<detail::callback_node<T, F>>(std::move(f), std::move(of));
+    // The node keeps the state until it is called, which may be before this returns.
+    if (state.add_own_waiter(*node, *node)) {
+        (void)node.release();
     } else {
         node->wake();
     }
+}
+
+template <class T>
+std::future<T> future<T>::to_standard(future of) {
+    std::promise<T> promise;
+    std::future<T> result = promise.get_future();
+    call_when_done(std::move(of), [promise = std::move(promise)](future done) mutable {
+        try {
+            if constexpr (std::is_void_v<T>) {
+                std::move(done).get();
+                promise.set_value();
+            } else {
+                promise.set_value(std::move(done).get());
+            }
+        } catch (...) {
+            promise.set_exception(std::current_exception());
+        }
+    });
+    return result;
 }
 
 template <class T>

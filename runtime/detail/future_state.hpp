@@ -41,23 +41,33 @@ public:
     future_state_base(const future_state_base&) = delete;
     future_state_base& operator=(const future_state_base&) = delete;
 
-    /// What a reference counts as: a handle is a future<T>, which may ask for the value; the others
-    /// (promise, job, waiter) only keep the state alive.
+    /// What a reference counts as: a handle may ask for the value, as a future<T> and a task that
+    /// waits do; the others (promise, job) only keep the state alive.
     enum : std::uint64_t { other = 1, handle = (std::uint64_t{1} << 32) + 1 };
 
     void add_reference(std::uint64_t kind) noexcept {
         // relaxed: who adds one has one, so nothing is ordered by it
         references_.fetch_add(kind, std::memory_order_relaxed);
     }
-    void release(std::uint64_t kind) noexcept {
+    /// Gives back a reference of the kind `other`.
+    void release() noexcept {
         // release: what was done under this reference comes before the end; acquire: the last one
         // to go has seen all of it
-        const std::uint64_t before = references_.fetch_sub(kind, std::memory_order_acq_rel);
+        const std::uint64_t before = references_.fetch_sub(other, std::memory_order_acq_rel);
         if (static_cast<std::uint32_t>(before) == 1) delete this;
     }
-    bool only_one_handle() const noexcept {
-        // acquire, with the release above: the other handles are done with the value
-        return references_.load(std::memory_order_acquire) >> 32 == 1;
+    /// Gives back a handle. The result goes with the last one, since nobody can ask for it then.
+    void release_handle() noexcept {
+        // acquire: when no other reference is left, what was done under them is seen here
+        if (references_.load(std::memory_order_acquire) == handle) {
+            delete this;
+        } else {
+            release_one_handle_of_several_references();
+        }
+    }
+    bool only_one_handle(std::uint64_t besides = 0) const noexcept {
+        // acquire, with the releases: the other handles are done with the value
+        return references_.load(std::memory_order_acquire) >> 32 == 1 + besides;
     }
 
     bool done() const noexcept { return phase() >= has_value; }
@@ -65,12 +75,15 @@ public:
     bool cancelled() const noexcept { return phase() == was_cancelled; }
     bool has_failed() const noexcept { return phase() == failed; }
 
-    /// It will never start now; false when it did already.
+    /// It will never start now; false when it did already. Whoever asks wants no result, so that
+    /// an exception is not reported as unheard.
     bool cancel() noexcept;
     /// It starts; false when it was cancelled.
     bool start() noexcept;
     /// Ends with an exception; nothing when it was cancelled. False when it had ended otherwise.
     bool fail(std::exception_ptr error) noexcept;
+    /// The promise goes: fails with broken_promise, unless it has ended.
+    void break_promise() noexcept;
 
     void wait() const noexcept;
     bool wait_until(std::int64_t deadline) const noexcept;
@@ -98,6 +111,8 @@ protected:
         phase_bits = 7,
         thread_waits = 8,  // a thread sleeps on the status word
         taken_out = 16,    // the value or the exception was moved out
+        heard = 32,        // somebody asked for the exception, or said that it is not wanted
+        abandoned = 64,    // the last handle is gone, and the result with it
     };
 
     virtual ~future_state_base();
@@ -113,13 +128,16 @@ protected:
     enum class claim_result { mine, cancelled, too_late };
     /// The right to write the result, which one thread gets.
     claim_result claim() noexcept;
-    /// The result is written: tells everybody. Precondition: the caller holds a reference.
+    /// The result is written: tells everybody. Precondition: the caller holds a reference that
+    /// nobody who is told can give back.
     void finish(std::uint32_t outcome) noexcept;
 
     /// Throws what it ended with, if not a value; moved out if `last`.
     void check_value(bool last);
     /// The right to move the result out; throws std::future_error when somebody did.
     void take_out();
+
+    virtual void destroy_value() noexcept = 0;
 
     std::exception_ptr error_;
     std::atomic<std::uint32_t> status_{pending};
@@ -128,8 +146,13 @@ private:
     static waiter_node* closed() noexcept { return reinterpret_cast<waiter_node*>(1); }
     static wakeable* taken() noexcept { return reinterpret_cast<wakeable*>(1); }
     void notify() noexcept;
+    void release_one_handle_of_several_references() noexcept;
+    void drop_result() noexcept;
+    void report_if_unheard() noexcept;
 
     std::atomic<bool> first_used_{false};
+    // Places whose waiter gave up. Below zero while one is taken that is not counted yet.
+    std::atomic<std::int32_t> free_places_{0};
     std::atomic<std::uint64_t> references_{other};
     // Newest first; closed() once it is done.
     std::atomic<waiter_node*> waiters_{nullptr};
@@ -144,9 +167,8 @@ class future_state : public future_state_base {
 public:
     future_state() noexcept {}
     ~future_state() override {
-        if ((status_.load(std::memory_order_relaxed) & phase_bits) == has_value) {
-            std::destroy_at(&value_);
-        }
+        const std::uint32_t status = status_.load(std::memory_order_relaxed);
+        if ((status & (phase_bits | abandoned)) == has_value) std::destroy_at(&value_);
     }
 
     /// The value; moved out if it cannot be copied, or if `last`: nobody else will ask for it.
@@ -175,7 +197,12 @@ public:
     template <class Make>
     bool complete(Make make) {
         const claim_result claimed = claim();
-        if (claimed == claim_result::mine) evaluate(make, [] {});
+        if (claimed == claim_result::mine) {
+            // Whoever is told may drop the promise that this is called through.
+            add_reference(other);
+            evaluate(make, [] {});
+            release();
+        }
         return claimed != claim_result::too_late;
     }
 
@@ -203,8 +230,10 @@ protected:
     }
 
 private:
+    void destroy_value() noexcept final { std::destroy_at(&value_); }
+
     union {
-        stored value_;  // when the phase is has_value
+        stored value_;  // when the phase is has_value, and it is not abandoned
     };
 };
 
@@ -224,8 +253,13 @@ protected:
 
     /// False: the task goes on at once.
     bool start(promise_base& waiter, std::source_location where);
+    // The handle that is awaited may go meanwhile.
+    void hold() noexcept {
+        state_->add_reference(future_state_base::handle);
+        holds_state_ = true;
+    }
     void let_go() noexcept {
-        if (std::exchange(holds_state_, false)) state_->release(future_state_base::other);
+        if (std::exchange(holds_state_, false)) state_->release_handle();
     }
 
     future_state_base* state_;

@@ -153,7 +153,7 @@ private:
 template <class T>
 class job_state : public future_state<T>, public pool_job {
 public:
-    void drop() noexcept { this->release(future_state_base::other); }
+    void drop() noexcept { this->release(); }
 
 protected:
     /// Runs f once, unless it was cancelled: then `work`, from which f takes what it needs, is gone
