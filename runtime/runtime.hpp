@@ -2,12 +2,14 @@
 // One reactor per core, and everything that runs on them.
 //
 //     rondo::runtime rt{{.reactors = 0}};                     // one per usable core
-//     std::future<int> sum = rt.submit(add(1, 2));            // from any thread
+//     rondo::future<int> sum = rt.submit(add(1, 2));          // from any thread
+//     int three = sum.get();                                  // a task awaits it instead
 //     rt.run(serve_everybody);                                // waits for it
 //
 // A program with one entry calls run() of run.hpp, which makes a runtime and lends it the calling
 // thread. This class is for those that have threads of their own.
 
+#include <rondo/runtime/future.hpp>
 #include <rondo/runtime/runtime_options.hpp>
 #include <rondo/runtime/scheduler.hpp>
 #include <rondo/runtime/task.hpp>
@@ -17,7 +19,6 @@
 #include <cstddef>
 #include <exception>
 #include <functional>
-#include <future>
 #include <memory>
 #include <source_location>
 #include <type_traits>
@@ -58,10 +59,10 @@ public:
     template <class T>
     T run(task<T> work, std::source_location where = std::source_location::current()) {
         check_before_run();
-        std::future<T> result = submit(std::move(work), where);
+        future<T> result = submit(std::move(work), where);
         result.wait();
         rethrow_failure();
-        return result.get();
+        return std::move(result).get();
     }
 
     /// The same for a callable that returns a task; it is kept until the task has ended.
@@ -72,7 +73,7 @@ public:
         auto result = submit(std::move(f), where);
         result.wait();
         rethrow_failure();
-        return result.get();
+        return std::move(result).get();
     }
 
     /// Runs f() on the first scheduler; see scheduler::post.

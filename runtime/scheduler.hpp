@@ -11,6 +11,7 @@
 
 #include <rondo/runtime/detail/core.hpp>
 #include <rondo/runtime/detail/spin_policy.hpp>
+#include <rondo/runtime/future.hpp>
 #include <rondo/runtime/reactor_kind.hpp>
 #include <rondo/runtime/runtime_options.hpp>
 #include <rondo/runtime/task.hpp>
@@ -22,7 +23,6 @@
 #include <cstdio>
 #include <exception>
 #include <functional>
-#include <future>
 #include <memory>
 #include <optional>
 #include <source_location>
@@ -72,7 +72,8 @@ private:
 
 /// The promise is kept when nothing is left of the work.
 template <class T>
-task<> keep_promise(task<T> work, std::promise<T> promise, submission_ticket) {
+task<> keep_promise(task<T> work, promise<T> promise, submission_ticket) {
+    if (!promise.set_running()) co_return;  // its future was cancelled
     std::optional<stored_result<T>> value;
     std::exception_ptr error;
     try {
@@ -87,6 +88,7 @@ task<> keep_promise(task<T> work, std::promise<T> promise, submission_ticket) {
     } catch (...) {
         error = std::current_exception();
     }
+    // What a move of the value throws becomes the future's exception as well.
     if (error) {
         promise.set_exception(std::move(error));
     } else if constexpr (std::is_void_v<T>) {
@@ -146,14 +148,15 @@ public:
     }
 
     /// Runs `work` as a task of its own, and gives its result, exception or cancellation
-    /// (operation_cancelled) to the future. Stopping the runtime cancels it. Throws
+    /// (operation_cancelled) to the future, which a task of any runtime awaits, a plain thread
+    /// blocks on, and code that wants a std::future takes as one. Cancelling the future keeps work
+    /// that has not begun from beginning. Stopping the runtime cancels the task. Throws
     /// std::system_error with runtime_errc::scheduler_stopped when that has happened already.
     template <class T>
-    std::future<T> submit(task<T> work,
-                          std::source_location where = std::source_location::current()) {
+    future<T> submit(task<T> work, std::source_location where = std::source_location::current()) {
         detail::submission_ticket ticket{*this};
-        std::promise<T> promise;
-        std::future<T> result = promise.get_future();
+        promise<T> promise;
+        future<T> result = promise.get_future();
         start(detail::keep_promise(std::move(work), std::move(promise), std::move(ticket)), where);
         return result;
     }
