@@ -13,8 +13,10 @@
 #include <rondo/runtime/future.hpp>
 #include <rondo/runtime/task.hpp>
 
+#include <algorithm>
 #include <coroutine>
 #include <cstddef>
+#include <future>
 #include <optional>
 #include <ranges>
 #include <source_location>
@@ -38,7 +40,33 @@ concept future_range =
 template <class Range>
 using future_value_t = typename std::ranges::range_value_t<Range>::value_type;
 
-/// The futures of a range: copies, or moved out of a container that is given away.
+/// Leaves out each future that stands for the same result as one before it. Throws
+/// std::future_error (no_state) for one that stands for nothing.
+template <class T>
+void keep_each_once(std::vector<future<T>>& all) {
+    std::vector<std::pair<const future_state_base*, std::size_t>> places;
+    places.reserve(all.size());
+    for (const future<T>& one : all) {
+        if (!one.valid()) throw std::future_error(std::future_errc::no_state);
+        places.emplace_back(&future_access::state(one), places.size());
+    }
+    std::ranges::sort(places);
+    std::vector<bool> is_repeated(all.size());
+    bool any = false;
+    for (std::size_t i = 1; i < places.size(); ++i) {
+        if (places[i].first != places[i - 1].first) continue;
+        is_repeated[places[i].second] = true;
+        any = true;
+    }
+    if (!any) return;
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        if (!is_repeated[i]) std::swap(all[kept++], all[i]);
+    }
+    all.resize(kept);
+}
+
+/// The futures of a range, each once: copies, or moved out of a container that is given away.
 template <future_range Range>
 auto collect_futures(Range&& range) {
     std::vector<std::ranges::range_value_t<Range>> all;
@@ -50,6 +78,7 @@ auto collect_futures(Range&& range) {
             all.push_back(std::move(one));
         }
     }
+    keep_each_once(all);
     return all;
 }
 
@@ -162,7 +191,8 @@ private:
 };
 
 /// The futures of `range` as they get done: `co_await order.next()` in a task, a range-for in a
-/// plain thread. They are copied, or moved out of a container that is given away.
+/// plain thread. They are copied, or moved out of a container that is given away. One that is there
+/// several times counts once. Throws std::future_error (no_state) for one that stands for nothing.
 template <detail::future_range Range>
 auto as_completed(Range&& range) -> completion_order<detail::future_value_t<Range>> {
     return completion_order<detail::future_value_t<Range>>{
@@ -248,7 +278,8 @@ private:
 };
 
 /// Waits until the first of the futures is done, the first has failed (or all are done), or all
-/// are, and tells which are done and which are not. Completes at once for an empty range.
+/// are, and tells which are done and which are not. Completes at once for an empty range. Copies of
+/// one future count once. Throws as as_completed.
 template <detail::future_range Range>
 auto wait(Range&& range, return_when when = return_when::all)
     -> wait_operation<detail::future_value_t<Range>> {

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstddef>
 #include <exception>
+#include <future>
 #include <latch>
 #include <optional>
 #include <stdexcept>
@@ -300,6 +301,38 @@ TEST_CASE("a plain thread waits in all three ways") {
     CHECK(all.size() == 2);
     CHECK(none.empty());
     CHECK(wait(std::vector<future<int>>{}, return_when::first_completed).get().done.empty());
+}
+
+TEST_CASE("the same future given several times counts once") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            sources some{3};
+            std::vector<future<int>> repeated{some.futures[1], some.futures[0], some.futures[1],
+                                              some.futures[2], some.futures[0]};
+            some.promises[2].set_value(2);
+            some.promises[0].set_value(0);
+            some.promises[1].set_value(1);
+            auto order = as_completed(repeated);
+            std::vector<int> seen;
+            co_await take_all(order, seen);
+            CHECK(seen == std::vector{1, 0, 2});
+            const auto all = co_await wait_in_task(repeated, return_when::all);
+            CHECK(all.done.size() == 3);
+            CHECK(all.not_done.empty());
+        });
+    });
+    sources some{2};
+    const std::vector<future<int>> repeated{some.futures[0], some.futures[1], some.futures[0]};
+    some.promises[0].set_value(0);
+    const auto first = wait(repeated, return_when::first_completed).get();
+    CHECK(first.done.size() == 1);
+    CHECK(first.not_done.size() == 1);
+}
+
+TEST_CASE("a future that stands for nothing is refused by as_completed and wait") {
+    const std::vector<future<int>> nothing(2);
+    CHECK_THROWS_AS((void)as_completed(nothing), std::future_error);
+    CHECK_THROWS_AS((void)wait(nothing), std::future_error);
 }
 
 }  // namespace rondo::test
