@@ -3,6 +3,7 @@
 #include <rondo/runtime/detail/misuse.hpp>
 
 #include <mutex>
+#include <stdexcept>
 #include <utility>
 
 namespace rondo {
@@ -10,7 +11,9 @@ namespace rondo {
 broken_barrier::broken_barrier() : std::runtime_error("a party of the barrier is missing") {}
 
 barrier::barrier(std::size_t parties, std::function<void()> completion)
-    : completion_(std::move(completion)), parties_(parties), missing_(parties) {}
+    : completion_(std::move(completion)), parties_(parties), missing_(parties) {
+    if (parties == 0) throw std::invalid_argument("barrier: no parties");
+}
 
 // The line of the round, which ends; the next one begins. Under the lock.
 detail::wait_list barrier::end_round() noexcept {

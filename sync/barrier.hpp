@@ -38,7 +38,8 @@ class barrier {
     enum class outcome : std::uint8_t { passed, broken, cancelled };
 
 public:
-    /// For `parties` of them. The last to arrive calls completion(), before anybody goes on.
+    /// For `parties` of them. The last to arrive calls completion(), before anybody goes on. Throws
+    /// std::invalid_argument for no parties.
     explicit barrier(std::size_t parties, std::function<void()> completion = {});
     barrier(const barrier&) = delete;
     barrier& operator=(const barrier&) = delete;

@@ -272,4 +272,8 @@ TEST_CASE("hammered by parties that are cancelled at any moment, a barrier never
     });
 }
 
+TEST_CASE("a barrier for nobody is refused where it is made") {
+    CHECK_THROWS_WITH_AS(barrier{0}, "barrier: no parties", std::invalid_argument);
+}
+
 }  // namespace rondo::test

@@ -65,11 +65,12 @@ TEST_CASE("leaving a barrier that has no parties left aborts and names the place
     CHECK(says(words, "a barrier is used that has no parties"));
 }
 
-TEST_CASE("coming to a barrier that has no parties aborts and names the place") {
+TEST_CASE("coming to a barrier that has no parties left aborts and names the place") {
     on_each_reactor_kind([](auto run) {
         const std::string words = last_words_of([&] {
             run([]() -> task<> {
-                barrier round{0};
+                barrier round{1};
+                round.arrive_and_drop();
                 co_await round.arrive_and_wait();
             });
         });
