@@ -26,12 +26,13 @@ detail::pool_core::options checked(thread_pool_options options) {
 }  // namespace
 
 thread_pool::thread_pool(thread_pool_options options)
-    : core_(std::make_unique<detail::pool_core>(checked(std::move(options)))) {}
+    : core_(detail::pool_core::start(checked(std::move(options)))) {}
 
-thread_pool::~thread_pool() = default;
+thread_pool::~thread_pool() { core_->end(); }
 
 void thread_pool::shutdown(bool wait, bool cancel_pending) {
-    core_->shutdown(wait, cancel_pending);
+    const auto core = core_;  // a job that is cancelled may own this pool last
+    core->shutdown(wait, cancel_pending);
 }
 
 }  // namespace rondo

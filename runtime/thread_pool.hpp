@@ -134,12 +134,13 @@ auto submit_job(thread_pool& pool, F f) -> future<std::invoke_result_t<F>>;
 
 /// A fixed number of threads and what they are to run. Jobs start roughly in the order in which
 /// they were submitted. The destructor is shutdown(true, false): it waits for all that was
-/// submitted. It blocks: destroyed in a task, it holds up the reactor.
+/// submitted. It blocks: destroyed in a task, it holds up the reactor. Where a job of the pool owns
+/// it last, it is shutdown(false, false): the threads do what was submitted, and end by themselves.
 /// Thread safety: any thread, any task; shutdown too.
 class thread_pool {
 public:
-    /// Throws std::invalid_argument for more than 1024 threads, std::system_error when one cannot
-    /// be started.
+    /// Throws std::invalid_argument for more than 1024 threads, std::system_error when not even one
+    /// can be started. Where some cannot, those that can do the work: size() tells how many.
     explicit thread_pool(unsigned threads) : thread_pool(thread_pool_options{.threads = threads}) {}
     explicit thread_pool(thread_pool_options options = {});
     thread_pool(const thread_pool&) = delete;
@@ -193,7 +194,7 @@ public:
     /// Whether all its threads wait for work, at this moment.
     bool idle() const noexcept { return core_->resting(); }
 
-    /// How many threads it has.
+    /// How many threads it has, which may be fewer than were asked for.
     std::size_t size() const noexcept { return core_->size(); }
 
 private:
@@ -206,7 +207,7 @@ private:
             *core_, std::forward<F>(f), detail::collect_arguments(std::forward<Ranges>(ranges)...));
     }
 
-    std::unique_ptr<detail::pool_core> core_;
+    std::shared_ptr<detail::pool_core> core_;
 };
 
 /// The results of thread_pool::map: a range-for in a plain thread, `co_await next()` in a task.

@@ -30,6 +30,7 @@
 #include <utility>
 #include <vector>
 
+#include "blocked_pool.hpp"
 #include "support.hpp"
 
 namespace rondo::test {
@@ -42,41 +43,6 @@ static_assert(std::is_trivially_destructible_v<mapped<std::string>::next_awaiter
 static_assert(std::is_trivially_destructible_v<mapped_unordered<std::string>::next_awaiter>);
 
 int add(int a, int b) { return a + b; }
-
-/// Keeps every worker of a pool busy until opened.
-class blocked_pool {
-public:
-    explicit blocked_pool(thread_pool& pool)
-        : busy_(static_cast<std::ptrdiff_t>(pool.size())), size_(pool.size()) {
-        for (std::size_t i = 0; i < size_; ++i) {
-            blockers_.push_back(detail::submit_job(pool, [this] {
-                busy_.count_down();
-                gate_.wait();
-            }));
-        }
-        busy_.wait();
-    }
-    blocked_pool(const blocked_pool&) = delete;
-    blocked_pool& operator=(const blocked_pool&) = delete;
-    ~blocked_pool() { open(); }
-
-    void open() {
-        if (std::exchange(opened_, true)) return;
-        gate_.count_down();
-        for (const future<>& one : blockers_) one.wait();
-    }
-    /// The same from a thread that must not block.
-    void open_without_waiting() {
-        if (!std::exchange(opened_, true)) gate_.count_down();
-    }
-
-private:
-    std::latch busy_;
-    std::size_t size_;
-    std::latch gate_{1};
-    bool opened_ = false;
-    std::vector<future<>> blockers_;
-};
 
 std::vector<int> numbers(int count) {
     std::vector<int> all(static_cast<std::size_t>(count));

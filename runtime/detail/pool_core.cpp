@@ -71,11 +71,61 @@ bool pool_shard::empty() const noexcept {
     return !has_jobs(inbox_.load()) && first_.load() == nullptr;
 }
 
+std::size_t pool_shard::remove_cancelled(pool_job*& removed) noexcept {
+    const std::unique_lock lock{taking_, std::try_to_lock};
+    if (!lock) return 0;
+    pool_job* const oldest = first_.load(std::memory_order_relaxed);
+    pool_job* from_inbox = nullptr;
+    if (has_jobs(inbox_.load(std::memory_order_relaxed))) {
+        pool_job* newest = inbox_.exchange(nullptr);
+        while (newest != nullptr) {
+            pool_job* const next = newest->next_;
+            newest->next_ = from_inbox;
+            from_inbox = newest;
+            newest = next;
+        }
+    }
+    pool_job* first = nullptr;
+    pool_job** end = &first;
+    std::size_t left = 0;
+    for (pool_job* job : {oldest, from_inbox}) {
+        while (job != nullptr) {
+            pool_job* const next = job->next_;
+            // acquire: the cancelling thread is done with what it reaches through the job
+            if (job->was_cancelled_.load(std::memory_order_acquire)) {
+                job->next_ = std::exchange(removed, job);
+            } else {
+                *end = job;
+                end = &job->next_;
+                ++left;
+            }
+            job = next;
+        }
+    }
+    *end = nullptr;
+    first_.store(first);
+    return left;
+}
+
 bool pool_shard::close() noexcept {
     const std::lock_guard lock{taking_};
     pool_job* nothing = nullptr;
     return first_.load(std::memory_order_relaxed) == nullptr &&
            (inbox_.compare_exchange_strong(nothing, closed()) || nothing == closed());
+}
+
+// --- what is queued ------------------------------------------------------------------------------
+
+std::shared_ptr<pool_core> pool_job::leave_place() noexcept {
+    std::shared_ptr<pool_core> pool = pool_->shared_from_this();
+    // release: the pool was reached; with the acquire of whoever waits for that
+    was_cancelled_.store(true, std::memory_order_release);
+    if (has_place_.exchange(false)) pool->job_left();
+    return pool;
+}
+
+void pool_job::wait_for_cancelling_thread() const noexcept {
+    while (!was_cancelled_.load(std::memory_order_acquire)) std::this_thread::yield();
 }
 
 // --- workers -------------------------------------------------------------------------------------
@@ -89,7 +139,7 @@ bool pool_shard::close() noexcept {
 //    it, or moving it from the inbox to first_.
 //  - Who takes a job and leaves others in the shard stores first_ and then claims one more worker.
 //    So a worker that looked while jobs were between inbox and first_ is either seen here, or
-//    looked after the store.
+//    looked after the store. Whoever clears out cancelled jobs does the same.
 //  - A claim is a debt of the claimed worker: there was a job when it was made. The worker might be
 //    awake already and take another job than that one. So a worker that was idle looks at all
 //    shards once more when it has taken a job, after its own bit is clear, and claims one more if
@@ -116,7 +166,7 @@ void pool_core::work(std::size_t index) noexcept {
 }
 
 void pool_core::handle(pool_job& job) noexcept {
-    job_left();
+    if (max_pending_ != 0 && job.has_place_.exchange(false)) job_left();
     switch (fate_.load(std::memory_order_acquire)) {  // acquire: error_ was written before
         case fate::run: job.run(); break;
         case fate::cancel: job.discard(nullptr); break;
@@ -192,11 +242,13 @@ std::size_t pool_core::shard_for_push() noexcept {
         const std::uint64_t idle = idle_[i].load(std::memory_order_relaxed);
         if (idle != 0) return i * 64 + static_cast<std::size_t>(std::countr_zero(idle));
     }
-    if (shards_.size() == 1) return 0;
-    return turn_.fetch_add(1, std::memory_order_relaxed) % shards_.size();
+    if (size_ == 1) return 0;
+    return turn_.fetch_add(1, std::memory_order_relaxed) % size_;
 }
 
 bool pool_core::push(pool_job& job) noexcept {
+    // relaxed: the push publishes it
+    job.has_place_.store(true, std::memory_order_relaxed);
     std::size_t at = shard_for_push();
     for (std::size_t left = shards_.size(); left != 0; --left) {
         if (shards_[at].push(job)) {
@@ -205,13 +257,36 @@ bool pool_core::push(pool_job& job) noexcept {
         }
         if (++at == shards_.size()) at = 0;
     }
+    // Otherwise its cancellation has given the place back already.
+    if (max_pending_ != 0 && !job.has_place_.exchange(false)) pending_.fetch_add(1);
     return false;
+}
+
+void pool_core::job_cancelled() noexcept {
+    cancelled_.fetch_add(1);
+    // Whoever clears out looks again when the flag is down, so that the last one is not forgotten.
+    while (cancelled_.load() >= enough_cancelled_.load() && !clearing_out_.exchange(true)) {
+        clear_out_cancelled();
+        clearing_out_.store(false);
+    }
+}
+
+void pool_core::clear_out_cancelled() noexcept {
+    cancelled_.store(0);
+    pool_job* removed = nullptr;
+    std::size_t left = 0;
+    for (std::size_t i = 0; i < shards_.size(); ++i) {
+        left += shards_[i].remove_cancelled(removed);
+        if (!shards_[i].empty()) wake_one(i);
+    }
+    enough_cancelled_.store(left + 1);
+    while (removed != nullptr) std::exchange(removed, removed->next_)->run();
 }
 
 bool pool_core::resting() const noexcept {
     std::size_t idle = 0;
     for (const auto& word : idle_) idle += static_cast<std::size_t>(std::popcount(word.load()));
-    return idle == workers_.size() && !any_job();
+    return idle == size_ && !any_job();
 }
 
 bool pool_core::push_follower(pool_job& job) noexcept {
@@ -290,21 +365,40 @@ pool_core::pool_core(options options)
       initializer_(std::move(options.initializer)),
       workers_(options.threads),
       shards_(options.threads),
-      idle_((options.threads + 63) / 64) {
-    try {
-        for (std::size_t i = 0; i < workers_.size(); ++i) {
-            workers_[i].thread = std::thread([this, i] { work(i); });
+      idle_((options.threads + 63) / 64) {}
+
+std::shared_ptr<pool_core> pool_core::start(options options) {
+    auto pool = std::make_shared<pool_core>(std::move(options));
+    pool->start_threads();
+    return pool;
+}
+
+void pool_core::start_threads() {
+    // Of those that run already, none reads size_.
+    for (; size_ < workers_.size(); ++size_) {
+        try {
+            workers_[size_].thread =
+                std::thread([self = shared_from_this(), i = size_] { self->work(i); });
+        } catch (const std::exception& error) {
+            if (size_ == 0) {
+                const auto* known = dynamic_cast<const std::system_error*>(&error);
+                if (known == nullptr) throw;
+                throw std::system_error(known->code(), "start a thread of a thread_pool");
+            }
+            // Those that run do the work of all.
+            for (std::size_t i = size_; i < shards_.size(); ++i) shards_[i].close();
+            return;
         }
-    } catch (...) {
-        stop();
-        join();
-        throw;
     }
 }
 
-pool_core::~pool_core() {
+void pool_core::end() noexcept {
     stop();
-    join();
+    if (here.pool != this) return join();
+    const std::lock_guard lock{joining_};
+    for (worker& one : workers_) {
+        if (one.thread.joinable()) one.thread.detach();
+    }
 }
 
 void pool_core::stop() noexcept {

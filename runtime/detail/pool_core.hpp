@@ -18,6 +18,8 @@
 
 namespace rondo::detail {
 
+class pool_core;
+
 /// What a worker runs. It holds a reference to its own state while it is queued.
 class pool_job {
 public:
@@ -27,16 +29,27 @@ public:
     virtual void discard(const std::exception_ptr& error) noexcept = 0;
 
 protected:
-    pool_job() = default;
+    explicit pool_job(pool_core& pool) noexcept : pool_(&pool) {}
     ~pool_job() = default;
+
+    /// For the thread that has cancelled it: its place is free from now on. Gives the pool, which
+    /// may otherwise go at any time from here on.
+    std::shared_ptr<pool_core> leave_place() noexcept;
+    /// For whoever finds it cancelled, before letting go of it: the pool must not go before the
+    /// cancelling thread has come to the pool through it.
+    void wait_for_cancelling_thread() const noexcept;
 
 private:
     friend class pool_shard;
+    friend class pool_core;
+    pool_core* const pool_;
     pool_job* next_ = nullptr;
+    std::atomic<bool> has_place_{false};      // it is counted in the pool's pending_
+    std::atomic<bool> was_cancelled_{false};  // leave_place() holds the pool
 };
 
 /// One worker's queue. Who submits pushes without a lock; workers take under one that only workers
-/// want (and who shuts down or breaks the pool).
+/// want (and who shuts down or breaks the pool, or clears out cancelled jobs and finds it free).
 class alignas(64) pool_shard {
 public:
     /// False: the shard is closed.
@@ -47,6 +60,10 @@ public:
         bool more;      // more were left
     };
     taken take() noexcept;
+
+    /// Takes out those that were cancelled, and puts them before `removed`; how many others there
+    /// are. Nothing happens, and it is 0, while somebody takes.
+    std::size_t remove_cancelled(pool_job*& removed) noexcept;
 
     /// False while it may seem empty only because somebody is taking from it.
     bool empty() const noexcept;
@@ -65,7 +82,8 @@ private:
     std::atomic<pool_job*> first_{nullptr};
 };
 
-class pool_core {
+/// Owned by its thread_pool and by each of its workers.
+class pool_core : public std::enable_shared_from_this<pool_core> {
 public:
     struct options {
         unsigned threads;
@@ -74,10 +92,16 @@ public:
         bool background;
     };
 
+    /// Starts as many of the threads as can be had, and throws std::system_error if that is none.
+    static std::shared_ptr<pool_core> start(options options);
+
     explicit pool_core(options options);
     pool_core(const pool_core&) = delete;
     pool_core& operator=(const pool_core&) = delete;
-    ~pool_core();
+
+    /// Its thread_pool goes: waits until all is done. A job of its own does not wait; then the
+    /// workers go on alone.
+    void end() noexcept;
 
     /// Makes room for one job; the thread waits for it if it has to. Throws where submit does.
     void admit();
@@ -90,16 +114,19 @@ public:
     /// An admitted job never came.
     void withdraw() noexcept { job_left(); }
 
-    /// Queues an admitted job; false: every worker has left.
+    /// Queues an admitted job; false: every worker has left, and the place is the caller's again.
     bool push(pool_job& job) noexcept;
 
     /// The same for a job that follows on one of this pool that is being run or discarded: it takes
     /// over that one's room.
     bool push_follower(pool_job& job) noexcept;
 
+    /// A job of this pool was cancelled: from time to time the cancelled ones are cleared out.
+    void job_cancelled() noexcept;
+
     [[noreturn]] void refuse() const;
     void shutdown(bool wait, bool cancel_pending);
-    std::size_t size() const noexcept { return workers_.size(); }
+    std::size_t size() const noexcept { return size_; }
     /// Every worker waits for work.
     bool resting() const noexcept;
 
@@ -110,7 +137,11 @@ private:
     };
     enum class fate : std::uint32_t { run, cancel, fail };
 
+    friend class pool_job;
+
+    void start_threads();
     void work(std::size_t index) noexcept;
+    void clear_out_cancelled() noexcept;
     void handle(pool_job& job) noexcept;
     pool_job* take(std::size_t index) noexcept;
     pool_job* wait_for_job(std::size_t index) noexcept;
@@ -131,7 +162,8 @@ private:
     const bool background_;
     std::function<void()> initializer_;
     std::vector<worker> workers_;
-    std::vector<pool_shard> shards_;  // one each
+    std::vector<pool_shard> shards_;  // one each; those of workers that did not start are closed
+    std::size_t size_ = 0;            // how many workers have started
 
     // Bit i % 64 of word i / 64 is set while worker i looks for work for the last time, or sleeps.
     // Who clears the bit rings its bell, or is that worker.
@@ -141,6 +173,13 @@ private:
     alignas(64) std::atomic<std::size_t> pending_{0};  // counted only with a max_pending
     std::atomic<std::uint32_t> room_epoch_{0};
     std::atomic<std::uint32_t> room_waiters_{0};
+
+    // Jobs cancelled since the queues were cleared out, and how many are worth doing it again: more
+    // than were left the last time. So no more of the queued jobs are cancelled than wait, or were
+    // submitted since, and on average a cancellation looks at a few jobs only.
+    std::atomic<std::size_t> cancelled_{0};
+    std::atomic<std::size_t> enough_cancelled_{1};
+    std::atomic<bool> clearing_out_{false};
 
     alignas(64) std::atomic<bool> stopping_{false};
     std::atomic<fate> fate_{fate::run};  // of what is queued
@@ -153,26 +192,38 @@ private:
 template <class T>
 class job_state : public future_state<T>, public pool_job {
 public:
+    explicit job_state(pool_core& pool) noexcept : pool_job(pool) {}
     void drop() noexcept { this->release(); }
 
 protected:
+    /// Destroys what would have made the value.
+    virtual void destroy_work() noexcept = 0;
+
     /// Runs f once, unless it was cancelled: then `work`, from which f takes what it needs, is gone
-    /// already.
+    /// already, or about to be.
     template <class F, class Work>
     void run_once(F f, std::optional<Work>& work) noexcept {
-        if (!this->start()) return;
+        if (!this->start()) return wait_for_cancelling_thread();
         // The work goes before the news: who waited finds nothing of it left.
         this->evaluate(f, [&] { work.reset(); });
     }
     template <class Work>
     void end_without(std::optional<Work>& work, const std::exception_ptr& error) noexcept {
-        if (!error) {
-            this->cancel();
-        } else if (this->claim() == future_state_base::claim_result::mine) {
+        if (error && this->claim() == future_state_base::claim_result::mine) {
             work.reset();
             this->error_ = error;
             this->finish(future_state_base::failed);
+        } else {
+            this->cancel();
+            wait_for_cancelling_thread();
         }
+    }
+
+private:
+    void forget_work() noexcept final {
+        const std::shared_ptr<pool_core> pool = leave_place();
+        destroy_work();
+        pool->job_cancelled();
     }
 };
 
@@ -180,7 +231,7 @@ protected:
 template <class T, class F>
 class job final : public job_state<T> {
 public:
-    explicit job(F f) : f_(std::move(f)) {}
+    job(pool_core& pool, F f) : job_state<T>(pool), f_(std::move(f)) {}
 
     void run() noexcept override {
         this->run_once([this]() -> T { return std::invoke(std::move(*f_)); }, f_);
@@ -192,7 +243,7 @@ public:
     }
 
 private:
-    void forget_work() noexcept override { f_.reset(); }
+    void destroy_work() noexcept override { f_.reset(); }
 
     std::optional<F> f_;
 };
@@ -214,7 +265,7 @@ public:
     template <class F>
     auto submit(F f) && -> future<std::invoke_result_t<F>> {
         using value = std::invoke_result_t<F>;
-        auto* const made = new job<value, F>{std::move(f)};
+        auto* const made = new job<value, F>{*pool_, std::move(f)};
         future<value> result = future_access::make<value>(*made);
         if (!pool_->push(*made)) {
             made->discard(nullptr);

@@ -56,7 +56,7 @@ private:
     class map_job final : public job_state<value> {
     public:
         map_job(std::shared_ptr<map_plan> plan, Args args)
-            : plan_(std::move(plan)), args_(std::move(args)) {}
+            : job_state<value>(plan->pool_), plan_(std::move(plan)), args_(std::move(args)) {}
 
         void run() noexcept override {
             const std::shared_ptr<map_plan> plan = std::move(plan_);
@@ -76,7 +76,7 @@ private:
         }
 
     private:
-        void forget_work() noexcept override { args_.reset(); }
+        void destroy_work() noexcept override { args_.reset(); }
 
         void end(map_plan& plan) noexcept {
             plan.queue_next();
@@ -106,7 +106,8 @@ private:
         // relaxed, all of next_: it deals out indices; the jobs were written before the first push
         while (next_.load(std::memory_order_relaxed) < jobs_.size()) {
             const std::size_t index = next_.fetch_add(1, std::memory_order_relaxed);
-            if (index >= jobs_.size() || pool_.push_follower(*jobs_[index])) return;
+            if (index >= jobs_.size()) return;
+            if (!jobs_[index]->cancelled() && pool_.push_follower(*jobs_[index])) return;
             jobs_[index]->abandon();
         }
     }
