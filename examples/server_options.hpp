@@ -55,10 +55,8 @@ rondo::task<> announce_and_serve(const server_options& options, Handler handler,
                                  [](const auto& each) { return each.address().is_v4(); });
     auto listener = rondo::tcp_listener::bind(v4 != addresses.end() ? *v4 : addresses.front());
 
-    const std::size_t reactors = rondo::this_runtime().size();
     std::cout << "listening on " << listener.local_endpoint().to_string() << " ("
-              << to_string(rondo::this_scheduler().reactor()) << ", " << reactors
-              << (reactors == 1 ? " reactor)" : " reactors)") << std::endl;
+              << rondo::this_runtime().describe() << ")" << std::endl;
     co_await rondo::serve(std::move(listener), std::move(handler), {.mode = mode});
 }
 

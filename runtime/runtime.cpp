@@ -14,6 +14,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -68,8 +69,14 @@ void runtime_threads::start_threads() {
         try {
             threads_.emplace_back(
                 [this, i, &errors, &started] { thread_main(i, errors[i], started); });
+        } catch (const std::system_error& failed) {
+            error = std::make_exception_ptr(std::system_error(
+                failed.code(), "start the thread of reactor " + std::to_string(i) + " of " +
+                                   std::to_string(size())));
         } catch (...) {
             error = std::current_exception();
+        }
+        if (error) {
             started.count_down(static_cast<std::ptrdiff_t>(size() - i));
             break;
         }
@@ -233,6 +240,22 @@ runtime::~runtime() {
 std::size_t runtime::size() const noexcept { return threads_->size(); }
 
 scheduler& runtime::scheduler(std::size_t index) noexcept { return threads_->at(index); }
+
+std::size_t runtime::reactors_of(reactor_kind kind) const noexcept {
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < size(); ++i) count += threads_->at(i).reactor() == kind ? 1 : 0;
+    return count;
+}
+
+std::string runtime::describe() const {
+    const std::size_t on_epoll = reactors_of(reactor_kind::epoll);
+    const bool all_on_epoll = on_epoll == size();
+    std::string text{to_string(all_on_epoll ? reactor_kind::epoll : reactor_kind::io_uring)};
+    text += ", " + std::to_string(size()) + (size() == 1 ? " reactor" : " reactors");
+    if (on_epoll != 0 && !all_on_epoll)
+        text += ", " + std::to_string(on_epoll) + " of them on epoll";
+    return text;
+}
 
 void runtime::stop() noexcept { threads_->stop(); }
 

@@ -10,6 +10,7 @@
 // thread. This class is for those that have threads of their own.
 
 #include <rondo/runtime/future.hpp>
+#include <rondo/runtime/reactor_kind.hpp>
 #include <rondo/runtime/runtime_options.hpp>
 #include <rondo/runtime/scheduler.hpp>
 #include <rondo/runtime/task.hpp>
@@ -21,6 +22,7 @@
 #include <functional>
 #include <memory>
 #include <source_location>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -52,6 +54,14 @@ public:
     std::size_t size() const noexcept;
 
     rondo::scheduler& scheduler(std::size_t index) noexcept;
+
+    /// How many of the schedulers have a reactor of this kind. With reactor_kind::automatic one may
+    /// have had to take epoll where others had io_uring: each takes what it can have.
+    std::size_t reactors_of(reactor_kind kind) const noexcept;
+
+    /// What it runs on, in a few words for a log: `io_uring, 2 reactors`, or
+    /// `io_uring, 4 reactors, 1 of them on epoll`.
+    std::string describe() const;
 
     /// Runs `work` on the first scheduler, waits until it has ended, and gives its result or throws
     /// its exception; or the exception that has stopped the runtime. Throws std::logic_error when
