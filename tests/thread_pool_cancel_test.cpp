@@ -148,4 +148,32 @@ TEST_CASE("a map that is dropped gives its places and its arguments back at once
     CHECK(pool.try_submit([] {}).has_value());
 }
 
+TEST_CASE("a map that is dropped leaves nothing in the heap behind a thread that is busy") {
+    for (const std::size_t max_pending : {0u, 2u}) {
+        thread_pool pool{{.threads = 1, .max_pending = max_pending}};
+        blocked_pool blocked{pool};
+        std::size_t before = 0;
+        for (int round = 0; round < 20; ++round) {
+            if (round == 10) before = live_bytes();
+            const auto results = pool.map([](std::size_t) {}, std::vector<std::size_t>(1'000));
+        }
+        CHECK(live_bytes() <= before + 50'000);
+    }
+}
+
+TEST_CASE("the elements of a map are cancelled while others run") {
+    for (int round = 0; round < 40; ++round) {
+        const std::size_t max_pending = round % 2 == 0 ? 0 : 3;
+        std::atomic<int> ran{0};
+        thread_pool pool{{.threads = 2, .max_pending = max_pending}};
+        for (int i = 0; i < 10; ++i) {
+            auto results = pool.map([&](int) { return ++ran; }, std::vector<int>(50));
+            if (i % 2 == 0) (void)results.begin();
+        }
+        pool.shutdown(true);
+        CHECK(ran <= 500);
+        CHECK(ran >= 5);
+    }
+}
+
 }  // namespace rondo::test

@@ -116,12 +116,14 @@ bool pool_shard::close() noexcept {
 
 // --- what is queued ------------------------------------------------------------------------------
 
-std::shared_ptr<pool_core> pool_job::leave_place() noexcept {
-    std::shared_ptr<pool_core> pool = pool_->shared_from_this();
-    // release: the pool was reached; with the acquire of whoever waits for that
+std::shared_ptr<pool_core> pool_job::hold_pool() const noexcept {
+    return pool_->shared_from_this();
+}
+
+void pool_job::leave(pool_core& pool) noexcept {
+    // release: the pool is held; with the acquire of whoever waits for that
     was_cancelled_.store(true, std::memory_order_release);
-    if (has_place_.exchange(false)) pool->job_left();
-    return pool;
+    if (has_place_.exchange(false)) pool.job_left();
 }
 
 void pool_job::wait_for_cancelling_thread() const noexcept {

@@ -32,9 +32,10 @@ protected:
     explicit pool_job(pool_core& pool) noexcept : pool_(&pool) {}
     ~pool_job() = default;
 
-    /// For the thread that has cancelled it: its place is free from now on. Gives the pool, which
-    /// may otherwise go at any time from here on.
-    std::shared_ptr<pool_core> leave_place() noexcept;
+    /// For the thread that has cancelled it, with the pool, which may otherwise go at any time after
+    /// this: whoever finds the job cancelled may let go of it, and its place is free.
+    void leave(pool_core& pool) noexcept;
+    std::shared_ptr<pool_core> hold_pool() const noexcept;
     /// For whoever finds it cancelled, before letting go of it: the pool must not go before the
     /// cancelling thread has come to the pool through it.
     void wait_for_cancelling_thread() const noexcept;
@@ -45,7 +46,7 @@ private:
     pool_core* const pool_;
     pool_job* next_ = nullptr;
     std::atomic<bool> has_place_{false};      // it is counted in the pool's pending_
-    std::atomic<bool> was_cancelled_{false};  // leave_place() holds the pool
+    std::atomic<bool> was_cancelled_{false};  // and whoever did that holds the pool
 };
 
 /// One worker's queue. Who submits pushes without a lock; workers take under one that only workers
@@ -196,6 +197,8 @@ public:
     void drop() noexcept { this->release(); }
 
 protected:
+    /// It was cancelled, and nobody else touches it yet.
+    virtual void prepare_to_leave() noexcept {}
     /// Destroys what would have made the value.
     virtual void destroy_work() noexcept = 0;
 
@@ -221,7 +224,9 @@ protected:
 
 private:
     void forget_work() noexcept final {
-        const std::shared_ptr<pool_core> pool = leave_place();
+        const std::shared_ptr<pool_core> pool = hold_pool();
+        prepare_to_leave();
+        leave(*pool);
         destroy_work();
         pool->job_cancelled();
     }
