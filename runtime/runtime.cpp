@@ -231,9 +231,10 @@ runtime::runtime(runtime_options options, on_calling_thread) {
 void runtime::hold_for_main() { threads_->hold(); }
 
 runtime::~runtime() {
+    // run() destroys its own on the thread of the first scheduler, when no task is left.
     if (detail::current_core != nullptr && &this_runtime() == this &&
-        detail::current_core->current != nullptr) {
-        detail::misuse("a runtime is destroyed by one of its own tasks");
+        (detail::current_core->current != nullptr || !threads_->first_is_here())) {
+        detail::misuse("a runtime is destroyed by one of its own tasks or calls");
     }
 }
 

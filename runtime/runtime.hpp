@@ -47,7 +47,7 @@ public:
     runtime& operator=(const runtime&) = delete;
 
     /// Stops, and waits until every task has ended and every visitor from another runtime has left.
-    /// It blocks. Not from one of its own tasks.
+    /// It blocks. Not from one of its own tasks or calls.
     ~runtime();
 
     /// The number of schedulers.

@@ -4,6 +4,7 @@
 #include <rondo/runtime/cancel_scope.hpp>
 #include <rondo/runtime/resume_on.hpp>
 #include <rondo/runtime/run.hpp>
+#include <rondo/runtime/runtime.hpp>
 #include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/testing.hpp>
@@ -297,6 +298,26 @@ TEST_CASE("spawning into a group, or joining it, on another scheduler aborts") {
     });
 }
 #endif
+
+TEST_CASE("destroying a runtime in a call posted to it, or in a task of it, aborts") {
+    on_each_reactor_kind([](auto run) {
+        for (const bool in_task : {false, true}) {
+            const death died = death_of([&] {
+                auto all = std::make_unique<runtime>(runtime_options{.reactor = run.kind()});
+                runtime& same = *all;
+                const auto destroy = [&all] { all.reset(); };
+                if (in_task) {
+                    same.run([&]() -> task<> { co_return destroy(); });
+                } else {
+                    same.post(destroy);
+                    for (;;) ::pause();
+                }
+            });
+            CHECK(died.signal == SIGABRT);
+            CHECK(died.says("a runtime is destroyed by one of its own tasks or calls"));
+        }
+    });
+}
 
 TEST_CASE("this_scheduler outside of run aborts") {
     const death how = death_of([] { (void)this_scheduler(); });

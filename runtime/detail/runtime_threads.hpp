@@ -39,6 +39,7 @@ public:
     /// Stops, and waits for all threads. Blocks.
     void end() noexcept;
 
+    bool first_is_here() const noexcept { return first_is_here_; }
     std::size_t size() const noexcept { return schedulers_.size(); }
     scheduler& at(std::size_t index) noexcept { return *schedulers_[index]; }
     runtime& owner() noexcept { return owner_; }
