@@ -32,10 +32,11 @@ protected:
     explicit pool_job(pool_core& pool) noexcept : pool_(&pool) {}
     ~pool_job() = default;
 
-    /// For the thread that has cancelled it, with the pool, which may otherwise go at any time after
-    /// this: whoever finds the job cancelled may let go of it, and its place is free.
-    void leave(pool_core& pool) noexcept;
+    /// For the thread that has cancelled it. It holds the pool first, since that may go at any time
+    /// once others know of the cancellation, and may let go of the job.
     std::shared_ptr<pool_core> hold_pool() const noexcept;
+    /// The others know of it, and the job's place is free.
+    void leave(pool_core& pool) noexcept;
     /// For whoever finds it cancelled, before letting go of it: the pool must not go before the
     /// cancelling thread has come to the pool through it.
     void wait_for_cancelling_thread() const noexcept;
