@@ -254,7 +254,9 @@ template <class T>
 class [[nodiscard]] future_awaiter final : public future_wait {
 public:
     future_awaiter(future_state<T>* state, bool may_move) noexcept
-        : future_wait(state), may_move_(may_move) {}
+        : future_wait(state), may_move_(may_move) {
+        refuse_over_aligned<stored_result<T>>();
+    }
 
     bool await_ready() const noexcept { return false; }
     template <rondo_promise Promise>

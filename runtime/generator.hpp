@@ -10,6 +10,8 @@
 // It is synchronous: it may not co_await. `co_yield rondo::elements_of(tree.left())` yields every
 // item of another generator or range, at the same cost per item however deep such calls nest.
 
+#include <rondo/runtime/detail/frame_recycler.hpp>
+
 #include <cassert>
 #include <concepts>
 #include <coroutine>
@@ -163,7 +165,10 @@ class generator<T>::promise_type {
     };
 
 public:
-    generator get_return_object() noexcept { return generator{handle::from_promise(*this)}; }
+    generator get_return_object() noexcept {
+        if constexpr (!std::is_reference_v<T>) detail::refuse_over_aligned<T>();
+        return generator{handle::from_promise(*this)};
+    }
     std::suspend_always initial_suspend() const noexcept { return {}; }
     back_to_parent final_suspend() const noexcept { return {}; }
     void return_void() const noexcept {}

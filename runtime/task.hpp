@@ -61,8 +61,11 @@ template <class T>
 struct task_promise : task_promise_base {
     using stored = stored_result<T>;
     static_assert(
-        alignof(stored) <= 2 * sizeof(void*),
+        alignof(stored) <= frame_alignment,
         "a task's result cannot be aligned to more than 16 bytes: return a pointer to it");
+    static_assert(!std::is_rvalue_reference_v<T>,
+                  "a task cannot give an rvalue reference, for what that refers to is mostly gone "
+                  "with the task's frame: return a value, or an lvalue reference");
 
     task_promise() noexcept {}
     ~task_promise() {
@@ -71,7 +74,8 @@ struct task_promise : task_promise_base {
 
     task<T> get_return_object() noexcept;
 
-    template <class Value>
+    // The default is for `co_return {1, 2}`.
+    template <class Value = T>
         requires std::convertible_to<Value&&, T>
     void return_value(Value&& returned) {
         if constexpr (std::is_reference_v<T>) {

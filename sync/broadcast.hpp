@@ -43,6 +43,7 @@ public:
 
     /// Keeps the last `capacity` items; throws std::invalid_argument for none.
     explicit broadcast(std::size_t capacity) : slots_(capacity) {
+        detail::refuse_over_aligned<T>();
         if (capacity == 0) throw std::invalid_argument("broadcast: a capacity of 0");
     }
     broadcast(const broadcast&) = delete;

@@ -215,7 +215,7 @@ private:
 /// Both ends, to be given away one by one. One allocation, freed with the second end.
 template <std::movable T>
 struct oneshot {
-    oneshot() : oneshot(new detail::oneshot_state<T>) {}
+    oneshot() : oneshot(new detail::oneshot_state<T>) { detail::refuse_over_aligned<T>(); }
 
     oneshot_sender<T> sender;
     oneshot_receiver<T> receiver;

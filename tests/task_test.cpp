@@ -126,6 +126,40 @@ TEST_CASE("a task gives values, references, move-only things and nothing") {
     });
 }
 
+TEST_CASE("a task returns what braces make") {
+    struct point {
+        int x;
+        int y;
+    };
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            const auto origin = []() -> task<point> { co_return {1, 2}; };
+            const point at = co_await origin();
+            CHECK(at.x == 1);
+            CHECK(at.y == 2);
+            const auto named = []() -> task<std::pair<int, std::string>> {
+                co_return {7, std::string(40, 'x')};
+            };
+            const auto pair = co_await named();
+            CHECK(pair.first == 7);
+            CHECK(pair.second == std::string(40, 'x'));
+            const auto nothing_yet = []() -> task<std::optional<std::string>> { co_return {}; };
+            const auto none = co_await nothing_yet();
+            CHECK_FALSE(none.has_value());
+            const auto shared =
+                [](std::shared_ptr<int> one) -> task<std::vector<std::shared_ptr<int>>> {
+                co_return {one, one};
+            };
+            const auto number = std::make_shared<int>(1);
+            {
+                const auto two = co_await shared(number);
+                CHECK(number.use_count() == 3);
+            }
+            CHECK(number.use_count() == 1);
+        });
+    });
+}
+
 TEST_CASE("a task's value is moved to the one who awaits it, never copied") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {

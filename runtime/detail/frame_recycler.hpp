@@ -17,6 +17,17 @@
 
 namespace rondo::detail {
 
+/// What coroutine frames are aligned to, and so whatever lies in one.
+inline constexpr std::size_t frame_alignment = 2 * sizeof(void*);
+
+/// Does not compile for a T that cannot lie in a frame. Whatever puts one there calls it.
+template <class T>
+constexpr void refuse_over_aligned() noexcept {
+    static_assert(alignof(T) <= frame_alignment,
+                  "what tasks hand on lies in coroutine frames, which are aligned to 16 bytes and "
+                  "no more: hand on a pointer to it");
+}
+
 class frame_recycler {
 public:
     /// The largest block that is kept; larger ones go straight to ::operator new and delete.

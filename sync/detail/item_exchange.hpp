@@ -72,7 +72,9 @@ public:
     /// `limit` items at most are stored.
     template <class... Args>
     explicit item_exchange(std::size_t limit, Args&&... args)
-        : limit_(limit), store_(std::forward<Args>(args)...) {}
+        : limit_(limit), store_(std::forward<Args>(args)...) {
+        refuse_over_aligned<item_type>();
+    }
     item_exchange(const item_exchange&) = delete;
     item_exchange& operator=(const item_exchange&) = delete;
 
