@@ -22,6 +22,13 @@ namespace rondo {
 /// A lazy sequence of T; between its items it may await. It runs only while somebody awaits next().
 /// Moves, never copies. Destroying it between two items destroys what its frame holds.
 ///
+/// A scope_entry that it holds across a co_yield holds its consumer as well: whatever the consumer
+/// awaits before it asks for the next item runs inside that scope, and is cancelled with it. The
+/// scope must be left, by the generator's end or its destruction, before the consumer's task ends,
+/// and before the consumer leaves a scope further out; else the program aborts and names the place.
+/// The same holds for a task_group. Where that is not wanted, a task with scopes of its own puts
+/// the items into a channel.
+///
 /// Cancellation: reaches the await inside; operation_cancelled then leaves next() as any exception
 /// would.
 /// Thread safety: the scheduler that awaits next(); one at a time.
@@ -63,6 +70,7 @@ template <class T>
 class async_generator<T>::promise_type : public detail::promise_base {
 public:
     async_generator get_return_object() noexcept {
+        detail::refuse_over_aligned<T>();
         return async_generator{std::coroutine_handle<promise_type>::from_promise(*this)};
     }
     std::suspend_always initial_suspend() const noexcept { return {}; }

@@ -9,6 +9,11 @@ namespace detail {
 
 namespace {
 
+[[noreturn]] void left_inside_out(const scope_node& open) noexcept {
+    left_open(open, "a task_group outlives the scope that it was made in; it was made here",
+              "a scope is left before one that was entered inside it; that was entered here");
+}
+
 // Sets the flag on one node and asks whoever is blocked right there to end.
 void mark_cancelled(scope_node& node) noexcept {
     node.flags |= scope_node::cancelled;
@@ -56,7 +61,16 @@ void enter_scope(scope_state& scope, task_state& task) noexcept {
     task.innermost = &scope;
 }
 
+void left_open(const scope_node& open, const char* if_group, const char* if_scope) noexcept {
+    if ((open.flags & scope_node::is_group) != 0) {
+        misuse(if_group, static_cast<const task_group&>(open).where_);
+    }
+    misuse(if_scope, static_cast<const cancel_scope&>(open).entered_at_);
+}
+
 void leave_scope(scope_state& scope) noexcept {
+    const scope_node& innermost = *scope.owner->innermost;
+    if (&innermost != &scope) left_inside_out(innermost);
     scope.owner->innermost = scope.parent;
     scope.owner = nullptr;
 }
@@ -75,6 +89,12 @@ void cancel_scope::set_deadline(std::chrono::steady_clock::time_point deadline) 
     }
 }
 
+void cancel_scope::start_with_deadline(std::chrono::steady_clock::time_point deadline) noexcept {
+    const std::int64_t at = detail::to_ns(deadline);
+    if (at <= detail::now_ns()) flags |= last_turn;
+    detail::current_core->timers.arm(deadline_, at);
+}
+
 void cancel_scope::departing() noexcept {
     if (!deadline_.armed()) return;
     detail::current_core->timers.cancel(deadline_);
@@ -88,6 +108,13 @@ void cancel_scope::arrived() noexcept {
 }
 
 void cancel_scope::deadline_timer::expired() noexcept {
+    if ((scope_.flags & last_turn) != 0) {
+        // Timers come before the kernel in a turn, which may have what the scope waits for. This
+        // one is due again in the next turn, and not before: the clock has gone on by then.
+        scope_.flags &= ~last_turn;
+        detail::current_core->timers.arm(*this, detail::now_ns() + 1);
+        return;
+    }
     detail::cancel_subtree(scope_, deadline_expired);
 }
 
@@ -97,16 +124,19 @@ void cancel_scope::shield_touched() noexcept {
         std::chrono::nanoseconds(detail::deadline_after(grace_))));
 }
 
-scope_entry::scope_entry(cancel_scope& scope) noexcept : scope_(scope) {
+scope_entry::scope_entry(cancel_scope& scope, std::source_location where) noexcept : scope_(scope) {
     detail::task_state& task = *detail::current_core->current;
+    scope.entered_at_ = where;
     // A deadline may have cancelled the scope before it was entered.
     scope.attach(*task.innermost);
     detail::enter_scope(scope, task);
 }
 
-scope_entry::scope_entry(cancel_scope& scope, std::chrono::nanoseconds grace) noexcept
+scope_entry::scope_entry(cancel_scope& scope, std::chrono::nanoseconds grace,
+                         std::source_location where) noexcept
     : scope_(scope) {
     detail::task_state& task = *detail::current_core->current;
+    scope.entered_at_ = where;
     scope.flags |= detail::scope_node::shielded;
     scope.grace_ = grace;
     scope.attach(*task.innermost);
@@ -115,14 +145,7 @@ scope_entry::scope_entry(cancel_scope& scope, std::chrono::nanoseconds grace) no
 }
 
 scope_entry::~scope_entry() {
-    if (scope_.first_child != nullptr) {
-        if ((scope_.first_child->flags & detail::scope_node::is_group) == 0) {
-            detail::misuse("a scope is left before one that was entered inside it");
-        }
-        const auto& group = static_cast<const task_group&>(*scope_.first_child);
-        detail::misuse("a task_group outlives the scope that it was made in; it was made here",
-                       group.where_);
-    }
+    if (scope_.first_child != nullptr) detail::left_inside_out(*scope_.first_child);
     detail::leave_scope(scope_);
     scope_.detach();
 }

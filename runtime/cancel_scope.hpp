@@ -20,10 +20,22 @@
 #include <chrono>
 #include <functional>
 #include <optional>
+#include <source_location>
 #include <type_traits>
 #include <utility>
 
 namespace rondo {
+
+namespace detail {
+
+struct deadline_policy;
+
+/// Aborts where `open`, a group or a scope, should have ended before what it is in: says the one or
+/// the other, and where it was made or entered.
+[[noreturn]] void left_open(const scope_node& open, const char* if_group,
+                            const char* if_scope) noexcept;
+
+}  // namespace detail
 
 /// A region of one task that can be cancelled, by hand or by a deadline. Made by with_cancel_scope
 /// and its kin.
@@ -45,6 +57,13 @@ public:
     /// time_point::max() takes the deadline back.
     void set_deadline(std::chrono::steady_clock::time_point deadline) noexcept;
 
+    /// Cancels the scope when `limit` has passed from now on: a deadline as above, put off by each
+    /// call. A server calls it whenever its client has said something.
+    template <class Rep, class Period>
+    void expires_after(std::chrono::duration<Rep, Period> limit) noexcept {
+        set_deadline(detail::as_time_point(detail::deadline_after(limit)));
+    }
+
     /// Whether cancel() was called or the deadline has passed. A cancelled outer scope does not
     /// count.
     bool cancelled() const noexcept { return (flags & cancel_requested) != 0; }
@@ -54,6 +73,8 @@ public:
 
 private:
     friend class scope_entry;
+    friend struct detail::deadline_policy;
+    friend void detail::left_open(const scope_node&, const char*, const char*) noexcept;
 
     class deadline_timer final : public detail::timer {
     public:
@@ -66,6 +87,10 @@ private:
         cancel_scope& scope_;
     };
 
+    // The deadline of a scope that has none yet. One in the past leaves the scope a turn of the
+    // scheduler, in which it gets what is there.
+    void start_with_deadline(std::chrono::steady_clock::time_point deadline) noexcept;
+
     void shield_touched() noexcept override;
     void departing() noexcept override;
     void arrived() noexcept override;
@@ -74,18 +99,23 @@ private:
     // of a shield: how long it holds once an ancestor is cancelled
     std::chrono::nanoseconds grace_ = no_grace;
 
+    std::source_location entered_at_ = {};
+
     static constexpr auto no_grace = std::chrono::nanoseconds::max();
 };
 
 /// Puts the running task inside `scope` until the entry is destroyed. with_cancel_scope is the
 /// everyday way in; this is for library code that must not let exceptions through. Entries of one
-/// task nest strictly.
+/// task nest strictly, and all are gone when it ends. An async_generator that holds one across a
+/// co_yield keeps its consumer in the scope, with all that the consumer awaits between two items.
 class scope_entry {
 public:
-    explicit scope_entry(cancel_scope& scope) noexcept;
+    explicit scope_entry(cancel_scope& scope,
+                         std::source_location where = std::source_location::current()) noexcept;
 
     /// Enters with a shield: cancellation from outside does not reach in, for `grace` at most.
-    scope_entry(cancel_scope& scope, std::chrono::nanoseconds grace) noexcept;
+    scope_entry(cancel_scope& scope, std::chrono::nanoseconds grace,
+                std::source_location where = std::source_location::current()) noexcept;
 
     scope_entry(const scope_entry&) = delete;
     scope_entry& operator=(const scope_entry&) = delete;

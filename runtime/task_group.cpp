@@ -1,10 +1,12 @@
 #include <rondo/runtime/task_group.hpp>
 
 #include <rondo/runtime/detail/stay.hpp>
+#include <rondo/runtime/unheard_error.hpp>
 
 #include <array>
 #include <atomic>
 #include <cstddef>
+#include <cstdio>
 #include <memory>
 #include <new>
 #include <string_view>
@@ -16,9 +18,7 @@ namespace rondo {
 
 inline void task_group::child_ended() noexcept {
     --running_;
-    if (running_ == 0 && joiner_ != nullptr) {
-        detail::current_core->wake(*std::exchange(joiner_, nullptr)->task);
-    }
+    if (running_ == 0 && joiner_ != nullptr) detail::current_core->wake(*joiner_->task);
 }
 
 namespace detail {
@@ -37,6 +37,12 @@ bool is_cancellation(const std::exception_ptr& error) noexcept {
         return false;
     }
 #endif
+}
+
+// An async_generator that holds what is open may outlive the task.
+[[noreturn]] void ended_before(const scope_node& open) noexcept {
+    left_open(open, "a task ended before a task_group that it made; it was made here",
+              "a task ended before a scope that it had entered was left; it was entered here");
 }
 
 }  // namespace
@@ -63,6 +69,11 @@ void free_named_task_state(task_state& task) noexcept {
     promise_base::operator delete(&named, sizeof(named_task_state));
 }
 
+void report_unheard_task(task_state& task, const std::exception_ptr& error) noexcept {
+    task.flags &= ~scope_node::unheard;
+    report_unheard(error, "a task whose task_handle nobody awaited");
+}
+
 void drop_handle(task_state& task) noexcept { task.flags &= ~scope_node::has_handle; }
 
 std::coroutine_handle<> finish_root(promise_base& promise) noexcept {
@@ -83,10 +94,8 @@ std::coroutine_handle<> finish_root(promise_base& promise) noexcept {
 }
 
 void finish_task(task_state& task, promise_base& root) noexcept {
-    if (task.first_child != nullptr) {
-        const auto& group = static_cast<const task_group&>(*task.first_child);
-        misuse("a task ended before a task_group that it made; it was made here", group.where_);
-    }
+    if (task.first_child != nullptr) [[unlikely]]
+        ended_before(*task.first_child);
     if ((task.flags & scope_node::visiting) != 0) {
         return stay::end(static_cast<visitor_state&>(task), root);
     }
@@ -96,12 +105,13 @@ void finish_task(task_state& task, promise_base& root) noexcept {
     task.detach();
     if (task.waiter != nullptr) task.waiter->finished();
     if (const std::exception_ptr* error = root.failure()) [[unlikely]]
-        group.child_failed(*error);
-    group.child_ended();
+        group.child_failed(task, *error);
+    // The group has this task until its frame is gone: a destructor in there may spawn into it.
     if (!has_handle) {
         handle_of(root).destroy();
         free_task_state(task);
     }
+    group.child_ended();
 }
 
 }  // namespace detail
@@ -182,18 +192,53 @@ inline void task_group::begin(detail::task_state& task, detail::promise_base& ro
     task.leaf = &root;
     task.innermost = &task;
     task.attach(*this);
-    ++running_;
+    if (running_++ == 0 && joiner_ != nullptr) [[unlikely]]
+        hold_back_joiner();
     joined_ = false;
     core.ready.push(task);
 }
 
-void task_group::child_failed(const std::exception_ptr& error) noexcept {
-    if (!detail::is_cancellation(error)) fail(error);
+void task_group::child_failed(detail::task_state& task, const std::exception_ptr& error) noexcept {
+    if (detail::is_cancellation(error)) {
+        if ((task.flags & cancel_requested) != 0) return;  // through its handle
+        if (is_cancelled()) {
+            cut_short_ = cut_short_ || !ended_early_;
+            return;
+        }
+        // It was something else that was cancelled, which the task waited for.
+    }
+    if (fail(error)) return;
+    if ((task.flags & has_handle) != 0) {
+        task.flags |= unheard;
+    } else {
+        report_unheard(error, detail::name_of(task));
+    }
 }
 
-void task_group::fail(std::exception_ptr error) noexcept {
-    if (!error_) error_ = std::move(error);
+/// False: the join will throw another one.
+bool task_group::fail(std::exception_ptr error) noexcept {
     cancel();
+    if (!error_) error_ = error;
+    return error_ == error;
+}
+
+void task_group::report_unheard(const std::exception_ptr& error,
+                                std::string_view name) const noexcept {
+    char origin[500];
+    std::snprintf(origin, sizeof origin, "%s%.*s of the group made at %s:%u",
+                  name.empty() ? "a task" : "task ", static_cast<int>(name.size()), name.data(),
+                  where_.file_name(), static_cast<unsigned>(where_.line()));
+    detail::report_unheard(error, origin);
+}
+
+// The last task has ended and the joiner is ready, but a new task comes before it has resumed.
+void task_group::hold_back_joiner() noexcept {
+    detail::task_state& task = *joiner_->task;
+    detail::scheduler_core& core = *detail::current_core;
+    if (!core.ready.remove(task)) core.next_turn.remove(task);
+    task.waiting_on = joiner_;
+    task.flags |= blocked;
+    if (task.should_stop()) joiner_->cancel();
 }
 
 // Whoever calls is one of the group's tasks, away from home: the message comes home before the task
@@ -238,7 +283,7 @@ void task_group::cancel_from_elsewhere() noexcept {
     }
 }
 
-bool task_group::join_awaiter::await_ready() noexcept {
+bool task_group::end_awaiter::await_ready() noexcept {
     if (group_.joiner_ != nullptr) {
         detail::misuse("a task_group is joined by two tasks at once; it was made here",
                        group_.where_);
@@ -247,23 +292,12 @@ bool task_group::join_awaiter::await_ready() noexcept {
         detail::misuse("a task_group is joined on another scheduler; it was made here",
                        group_.where_);
     }
-    const bool stop = detail::current_core->current->should_stop();
-    if (stop) group_.cancel();
-    was_cancelled_ = stop && (!for_group_end_ || group_.running_ != 0);
+    was_cancelled_ = detail::current_core->current->should_stop();
+    if (was_cancelled_) group_.cancel();
     return group_.running_ == 0 && detail::spend_allowance(detail::memory_cost);
 }
 
-void task_group::join_awaiter::await_resume() {
-    if (was_cancelled()) throw operation_cancelled{};
-    if (group_.error_) std::rethrow_exception(std::exchange(group_.error_, nullptr));
-}
-
-bool task_group::join_awaiter::was_cancelled() noexcept {
-    group_.joined_ = true;
-    return was_cancelled_ && !group_.error_;
-}
-
-void task_group::join_awaiter::cancel() noexcept {
+void task_group::end_awaiter::cancel() noexcept {
     // The tasks end first; the last of them wakes this one. Where what was cancelled lies above the
     // group, the walk that came here comes to the group as well: no recursion along chains of
     // groups.
@@ -271,7 +305,7 @@ void task_group::join_awaiter::cancel() noexcept {
     if (!group_.parent->is_cancelled()) group_.cancel();
 }
 
-void task_group::join_awaiter::describe(std::FILE* out) const {
+void task_group::end_awaiter::describe(std::FILE* out) const {
     std::fprintf(out, "%zu tasks of the group made at %s:%u", group_.running_,
                  group_.where_.file_name(), static_cast<unsigned>(group_.where_.line()));
 }

@@ -8,8 +8,8 @@
 //     });                                            // waits for all of them
 //
 // A group ends when all its tasks have. The first exception cancels the rest and is thrown at the
-// join. A finished task's memory is returned at once, so a group may stay open for as long as a
-// server runs.
+// join; a further one goes to the hook of unheard_error.hpp. A finished task's memory is returned
+// at once, so a group may stay open for as long as a server runs.
 
 #include <rondo/runtime/cancel_scope.hpp>
 #include <rondo/runtime/detail/awaitable.hpp>
@@ -26,12 +26,15 @@
 #include <functional>
 #include <optional>
 #include <source_location>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
 namespace rondo {
 
 class task_group;
+template <class T>
+class task_set;
 
 namespace detail {
 
@@ -59,6 +62,10 @@ protected:
 void drop_handle(task_state& task) noexcept;
 
 void free_named_task_state(task_state& task) noexcept;
+
+/// The handle of a task that failed was dropped, and neither it nor the group's join gave the error.
+void report_unheard_task(task_state& task, const std::exception_ptr& error) noexcept;
+
 inline void free_task_state(task_state& task) noexcept {
     if ((task.flags & scope_node::has_name) != 0) [[unlikely]]
         return free_named_task_state(task);
@@ -129,6 +136,7 @@ public:
         }
         T await_resume() const {
             if (was_cancelled_) throw operation_cancelled{};
+            target_.flags &= ~detail::scope_node::unheard;
             return frame_.promise().take();
         }
         bool was_cancelled() const noexcept { return was_cancelled_; }
@@ -154,6 +162,8 @@ private:
     void reset() noexcept {
         if (!frame_) return;
         if (done()) {
+            if ((task_->flags & detail::scope_node::unheard) != 0) [[unlikely]]
+                detail::report_unheard_task(*task_, *frame_.promise().failure());
             frame_.destroy();
             detail::free_task_state(*task_);
         } else {
@@ -249,48 +259,36 @@ public:
     /// Cancels every task of the group, now and from now on.
     void cancel() noexcept {
         if (home_ == detail::current_core) {
+            ended_early_ = ended_early_ || !is_cancelled();
             detail::cancel_subtree(*this);
         } else {
             cancel_from_elsewhere();
         }
     }
 
-    class join_awaiter final : public detail::suspension {
-    public:
-        explicit join_awaiter(task_group& group, bool for_group_end) noexcept
-            : group_(group), for_group_end_(for_group_end) {}
-        bool await_ready() noexcept;
-        template <detail::rondo_promise Promise>
-        void await_suspend(std::coroutine_handle<Promise> waiter,
-                           std::source_location where = std::source_location::current()) noexcept {
-            if (group_.running_ == 0) return detail::give_way(waiter.promise(), where);
-            detail::block(*this, waiter.promise(), where);
-            group_.joiner_ = this;
-        }
-        void await_resume();
-        bool was_cancelled() noexcept;
+    /// The tasks that have not ended. The body of with_task_group is none of them.
+    std::size_t size() const noexcept { return running_; }
 
-        void cancel() noexcept override;
-        void describe(std::FILE* out) const override;
-
-    private:
-        task_group& group_;
-        bool for_group_end_;  // with_task_group's own join: reports the group's errors only
-        bool was_cancelled_ = false;
-    };
+    class join_awaiter;
 
     /// Completes when every task has ended; throws the first exception that one of them ended with.
     /// The group may be used again afterwards; one that was cancelled or has failed stays
     /// cancelled.
-    /// Cancellation: cancels the group, waits for its tasks, then throws operation_cancelled.
-    [[nodiscard]] join_awaiter join() noexcept { return join_awaiter{*this, false}; }
+    /// Cancellation: cancels the group, waits for its tasks, then throws operation_cancelled. So
+    /// does the join of a group whose surroundings alone were cancelled (the join may stand in a
+    /// shield), if a task ended for that reason.
+    [[nodiscard]] join_awaiter join() noexcept;
 
 private:
     friend void detail::finish_task(detail::task_state&, detail::promise_base&) noexcept;
     friend class detail::group_body;
     friend class detail::task_dump;
-    friend class scope_entry;
+    friend void detail::left_open(const detail::scope_node&, const char*, const char*) noexcept;
     friend class scheduler;
+    template <class T>
+    friend class task_set;
+
+    class end_awaiter;
 
     task_group(detail::scope_node& under, std::source_location where) noexcept;
 
@@ -324,8 +322,10 @@ private:
     detail::task_state& start_in(void* memory, detail::promise_base& root,
                                  std::source_location where) noexcept;
     void child_ended() noexcept;
-    void child_failed(const std::exception_ptr& error) noexcept;
-    void fail(std::exception_ptr error) noexcept;
+    void child_failed(detail::task_state& task, const std::exception_ptr& error) noexcept;
+    bool fail(std::exception_ptr error) noexcept;
+    void report_unheard(const std::exception_ptr& error, std::string_view name) const noexcept;
+    void hold_back_joiner() noexcept;
     void cancel_from_elsewhere() noexcept;
     void arrived() noexcept override { home_ = detail::current_core; }
 
@@ -360,23 +360,84 @@ private:
 
     detail::scheduler_core* home_ = detail::current_core;
     std::size_t running_ = 0;
-    join_awaiter* joiner_ = nullptr;
-    std::exception_ptr error_;  // the first that a child ended with, until a join throws it
+    end_awaiter* joiner_ = nullptr;  // until it resumes
+    std::exception_ptr error_;       // the first that a child ended with, until a join throws it
     std::source_location where_;
-    bool joined_ = true;  // nothing was spawned since the last join
+    bool joined_ = true;        // nothing was spawned since the last join
+    bool ended_early_ = false;  // cancel() was called, and came before any further out
+    bool cut_short_ = false;    // a cancellation from further out ended a child since the last join
 };
+
+// What completes when every task has ended.
+class task_group::end_awaiter : public detail::suspension {
+public:
+    explicit end_awaiter(task_group& group) noexcept : group_(group) {}
+    bool await_ready() noexcept;
+    template <detail::rondo_promise Promise>
+    void await_suspend(std::coroutine_handle<Promise> waiter,
+                       std::source_location where = std::source_location::current()) noexcept {
+        group_.joiner_ = this;
+        task = detail::current_core->current;
+        if (group_.running_ == 0) return detail::give_way(waiter.promise(), where);
+        detail::block(*this, waiter.promise(), where);
+    }
+
+    // Whether a task was cut short because what the group runs in was cancelled. Throws the
+    // first error.
+    bool await_resume() {
+        const bool cut_short = end();
+        if (group_.error_) std::rethrow_exception(std::exchange(group_.error_, nullptr));
+        return cut_short;
+    }
+
+    void cancel() noexcept override;
+    void describe(std::FILE* out) const override;
+
+protected:
+    ~end_awaiter() = default;
+
+    // Whether a task was cut short, once for each join.
+    bool end() noexcept {
+        group_.joined_ = true;
+        group_.joiner_ = nullptr;
+        return std::exchange(group_.cut_short_, false);
+    }
+
+    task_group& group_;
+    bool was_cancelled_ = false;
+};
+
+class task_group::join_awaiter final : public end_awaiter {
+public:
+    using end_awaiter::end_awaiter;
+    void await_resume() {
+        if (was_cancelled()) throw operation_cancelled{};
+        if (group_.error_) std::rethrow_exception(std::exchange(group_.error_, nullptr));
+    }
+    bool was_cancelled() noexcept {
+        was_cancelled_ |= end();
+        return was_cancelled_ && !group_.error_;
+    }
+};
+
+inline task_group::join_awaiter task_group::join() noexcept { return join_awaiter{*this}; }
 
 namespace detail {
 
 class group_body {
 public:
+    class end final : public task_group::end_awaiter {
+    public:
+        using end_awaiter::end_awaiter;
+    };
+
     /// Calls start(), which spawns into the group. What it throws, the group's join will throw.
     template <class Start>
     static void attempt(task_group& group, Start start) noexcept {
         try {
             start();
         } catch (...) {
-            group.fail(std::current_exception());
+            fail(group, std::current_exception());
             group.joined_ = false;
         }
     }
@@ -386,7 +447,7 @@ public:
         using value = typename std::invoke_result_t<F&, task_group&>::value_type;
         task_group group{where};
         std::optional<stored_result<value>> result;
-        std::exception_ptr cancelled;
+        bool cancelled = false;
         {
             task_group::entry inside{group};
             try {
@@ -399,31 +460,42 @@ public:
                     result.emplace(co_await body);
                 }
             } catch (const operation_cancelled&) {
-                const bool own = (group.flags & scope_node::cancel_requested) != 0 &&
-                                 !group.parent->is_cancelled();
-                if (!own || !std::is_void_v<value>) cancelled = std::current_exception();
-                group.cancel();
+                if (group.is_cancelled()) {
+                    cancelled = !group.ended_early_ || !std::is_void_v<value>;
+                } else {
+                    fail(group, std::current_exception());
+                }
             } catch (...) {
-                group.fail(std::current_exception());
+                fail(group, std::current_exception());
             }
         }
-        co_await task_group::join_awaiter{group, true};
-        if (cancelled) std::rethrow_exception(cancelled);
+        const bool cut_short = co_await end{group};
+        if (cancelled || cut_short) throw operation_cancelled{};
         if constexpr (std::is_reference_v<value>) {
             co_return static_cast<value>(**result);
         } else if constexpr (!std::is_void_v<value>) {
             co_return *std::move(result);
         }
     }
+
+private:
+    static void fail(task_group& group, std::exception_ptr error) noexcept {
+        if (!group.fail(error)) group.report_unheard(error, {});
+    }
 };
 
 }  // namespace detail
 
 /// Runs f(group), a task, with a group of its own, then waits for all the group's tasks and gives
-/// f's result. An exception from f or from a task cancels everything else inside, f included, and
-/// is thrown once all have ended. The callable is kept until then. group.cancel() inside ends it
-/// early; where f gives void that is a normal end, else it is operation_cancelled.
-/// Cancellation: passes to f and to every task, waits for them, then throws operation_cancelled.
+/// f's result. The first exception from f or from a task cancels everything else inside, f
+/// included, and is thrown once all have ended; later ones go to the hook of unheard_error.hpp. An
+/// operation_cancelled that leaves a task which nobody cancelled (it awaited a future that somebody
+/// cancelled, say) is an exception like any other. The callable is kept until the end.
+/// group.cancel() inside ends it early; where that ends f, it is a normal end if f gives void, else
+/// operation_cancelled.
+/// Cancellation: passes to f and to every task, and waits for them. If it ended one of them, throws
+/// operation_cancelled, also where f has given a value; if all ended by themselves, gives that
+/// value.
 template <class F>
 auto with_task_group(F f, std::source_location where = std::source_location::current())
     -> std::invoke_result_t<F&, task_group&> {

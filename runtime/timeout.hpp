@@ -37,7 +37,7 @@ private:
         -> task<await_result_t<Awaitable>> {
         cancel_scope scope;
         scope_entry entry{scope};
-        scope.set_deadline(deadline);
+        scope.start_with_deadline(deadline);
         try {
             if constexpr (is_result<await_result_t<Awaitable>>) {
                 co_return timed_out_or(co_await std::move(work), scope, entry);
@@ -55,7 +55,7 @@ private:
         -> task<result<await_result_t<Awaitable>>> {
         cancel_scope scope;
         scope_entry entry{scope};
-        scope.set_deadline(deadline);
+        scope.start_with_deadline(deadline);
         co_return timed_out_or(co_await as_result(std::move(work)), scope, entry);
     }
 
@@ -129,15 +129,13 @@ private:
     Policy policy_;
 };
 
-inline std::chrono::steady_clock::time_point as_time_point(std::int64_t ns) noexcept {
-    return std::chrono::steady_clock::time_point{std::chrono::nanoseconds{ns}};
-}
-
 }  // namespace detail
 
 /// Awaits `work` for at most `limit`, counted from this call, then cancels it, waits for its end,
 /// and throws timeout_error (std::errc::timed_out under as_result). What completed all the same is
-/// given. A limit of zero or less lets nothing start.
+/// given. A limit of zero or less, or one that has run out when the await begins, gives what can be
+/// had without waiting (data that is there, a lock that is free); else the time is up after one
+/// turn of the scheduler.
 /// Cancellation from outside passes through as operation_cancelled: only the limit that ran out
 /// becomes an error.
 template <class Rep, class Period, class Awaitable>

@@ -42,14 +42,30 @@ using alternative_t =
                        std::reference_wrapper<std::remove_reference_t<slot_t<Awaitable>>>,
                        slot_t<Awaitable>>;
 
-template <class T>
-auto take_result(task_handle<T>& handle) -> result_or_monostate<T> {
-    auto awaiter = handle.operator co_await();
-    if constexpr (std::is_void_v<T>) {
-        awaiter.await_resume();
-        return {};
+// Where when_all keeps a result while others run. It is written in a task of its own that nobody
+// has a handle of: what that task was given ends with it, and not with the last of all.
+template <class Awaitable>
+using result_slot = std::optional<stored_result<await_result_t<Awaitable>>>;
+
+template <class Awaitable>
+auto fill(result_slot<Awaitable>& slot, Awaitable work) -> task<> {
+    using result = await_result_t<Awaitable>;
+    if constexpr (std::is_void_v<result>) {
+        co_await std::move(work);
+        slot.emplace();
+    } else if constexpr (std::is_reference_v<result>) {
+        slot.emplace(std::addressof(co_await std::move(work)));
     } else {
-        return awaiter.await_resume();
+        slot.emplace(co_await std::move(work));
+    }
+}
+
+template <class Awaitable>
+auto take_result(result_slot<Awaitable>& slot) -> slot_t<Awaitable> {
+    if constexpr (std::is_reference_v<slot_t<Awaitable>>) {
+        return static_cast<slot_t<Awaitable>>(**slot);
+    } else {
+        return *std::move(slot);
     }
 }
 
@@ -78,46 +94,41 @@ auto run_race(std::index_sequence<Index...>, Awaitables... work)
     task_group group;
     group_body::attempt(group,
                         [&] { (group.spawn(race<Index>(winner, group, std::move(work))), ...); });
-    std::exception_ptr cancelled;
-    try {
-        co_await group.join();
-    } catch (const operation_cancelled&) {
-        cancelled = std::current_exception();
-    }
-    if (!winner) {
-        if (cancelled) std::rethrow_exception(cancelled);
-        throw operation_cancelled{};
-    }
+    co_await group_body::end{group};
+    if (!winner) throw operation_cancelled{};
     co_return std::move(*winner);
 }
 
 template <class... Awaitables>
 auto run_all(Awaitables... work) -> task<std::tuple<slot_t<Awaitables>...>> {
+    std::tuple<result_slot<Awaitables>...> slots;
     task_group group;
-    std::optional<std::tuple<task_handle<await_result_t<Awaitables>>...>> handles;
     group_body::attempt(group, [&] {
-        // Braces: they start in the order in which they are written.
-        handles.emplace(std::tuple<task_handle<await_result_t<Awaitables>>...>{
-            group.spawn(as_task(std::move(work)))...});
+        std::apply([&](auto&... slot) { (group.spawn(fill(slot, std::move(work))), ...); }, slots);
     });
-    co_await group.join();
+    const bool cut_short = co_await group_body::end{group};
+    if (cut_short) throw operation_cancelled{};
     co_return std::apply(
-        [](auto&... handle) { return std::tuple<slot_t<Awaitables>...>{take_result(handle)...}; },
-        *handles);
+        [](auto&... slot) {
+            return std::tuple<slot_t<Awaitables>...>{take_result<Awaitables>(slot)...};
+        },
+        slots);
 }
 
 template <class Awaitable>
 auto run_all(std::vector<Awaitable> work) -> task<std::vector<alternative_t<Awaitable>>> {
+    std::vector<result_slot<Awaitable>> slots(work.size());
     task_group group;
-    std::vector<task_handle<await_result_t<Awaitable>>> handles;
     group_body::attempt(group, [&] {
-        handles.reserve(work.size());
-        for (Awaitable& one : work) handles.push_back(group.spawn(as_task(std::move(one))));
+        for (std::size_t i = 0; i < work.size(); ++i) {
+            group.spawn(fill(slots[i], std::move(work[i])));
+        }
     });
-    co_await group.join();
+    const bool cut_short = co_await group_body::end{group};
+    if (cut_short) throw operation_cancelled{};
     std::vector<alternative_t<Awaitable>> results;
-    results.reserve(handles.size());
-    for (auto& handle : handles) results.push_back(take_result(handle));
+    results.reserve(slots.size());
+    for (auto& slot : slots) results.push_back(take_result<Awaitable>(slot));
     co_return results;
 }
 

@@ -374,6 +374,43 @@ TEST_CASE("of several deadlines the latest call counts, and time_point::max take
     });
 }
 
+TEST_CASE("expires_after counts from now, and each call puts the deadline off") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            int rounds = 0;
+            const bool ended = co_await with_cancel_scope([&](cancel_scope& scope) -> task<> {
+                scope.expires_after(1h);
+                scope.expires_after(2ms);
+                scope.expires_after(30s);
+                co_await sleep_for(4ms);
+                ++rounds;
+                const auto before = clock::now();
+                scope.expires_after(1ms);
+                try {
+                    co_await sleep_for(1h);
+                } catch (const operation_cancelled&) {
+                    CHECK(clock::now() >= before + 1ms);
+                    CHECK(scope.deadline_passed());
+                    throw;
+                }
+            });
+            CHECK_FALSE(ended);
+            CHECK(rounds == 1);
+            const bool at_once = co_await with_cancel_scope([&](cancel_scope& scope) -> task<> {
+                scope.expires_after(0s);
+                CHECK(scope.cancelled());
+                co_return;
+            });
+            CHECK(at_once);
+            const bool never = co_await with_cancel_scope([&](cancel_scope& scope) -> task<> {
+                scope.expires_after(std::chrono::hours::max());
+                co_await sleep_for(1ms);
+            });
+            CHECK(never);
+        });
+    });
+}
+
 TEST_CASE("a scope that ended before its deadline leaves no timer behind") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {

@@ -1,6 +1,7 @@
 // Mistakes of the caller that the library cannot go on from: one sentence that names the place,
 // then abort.
 
+#include <rondo/runtime/async_generator.hpp>
 #include <rondo/runtime/cancel_scope.hpp>
 #include <rondo/runtime/resume_on.hpp>
 #include <rondo/runtime/run.hpp>
@@ -238,6 +239,53 @@ TEST_CASE("a task that ends before a group that it made aborts and names the gro
         const death how = death_of([&] { run(body(outlives)); });
         CHECK(how.signal == SIGABRT);
         CHECK(how.says("a task ended before a task_group that it made; it was made here"));
+        CHECK(how.names(line));
+    });
+}
+
+TEST_CASE("a task that ends in a scope which an async_generator holds aborts and names the scope") {
+    on_each_reactor_kind([](auto run) {
+        unsigned line = 0;
+        const death how = death_of([&] {
+            run([&]() -> task<> {
+                auto items = []() -> async_generator<int> {
+                    cancel_scope scope;
+                    const scope_entry entry{scope};
+                    co_yield 1;
+                }();
+                task_group group;
+                group.spawn([&]() -> task<> { (void)co_await items.next(); });
+                co_await group.join();
+            });
+        });
+        line = this_line() - 8;
+        CHECK(how.signal == SIGABRT);
+        CHECK(
+            how.says("a task ended before a scope that it had entered was left; "
+                     "it was entered here"));
+        CHECK(how.names(line));
+    });
+}
+
+TEST_CASE("leaving a scope before the one inside it aborts and names the inner one") {
+    on_each_reactor_kind([](auto run) {
+        unsigned line = 0;
+        const death how = death_of([&] {
+            run([&]() -> task<> {
+                cancel_scope outer;
+                cancel_scope inner;
+                std::optional<scope_entry> first;
+                first.emplace(outer);
+                const scope_entry second{inner};
+                first.reset();
+                co_return;
+            });
+        });
+        line = this_line() - 5;
+        CHECK(how.signal == SIGABRT);
+        CHECK(
+            how.says("a scope is left before one that was entered inside it; "
+                     "that was entered here"));
         CHECK(how.names(line));
     });
 }

@@ -1,14 +1,20 @@
 #include <rondo/runtime/timeout.hpp>
 
+#include <rondo/runtime/as_result.hpp>
+#include <rondo/runtime/poll_fd.hpp>
 #include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/testing.hpp>
 #include <rondo/sync/event.hpp>
 
+#include "pipe_ends.hpp"
 #include "sample_tasks.hpp"
 #include "support.hpp"
 
+#include <poll.h>
+
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -103,13 +109,36 @@ TEST_CASE("with_timeout throws timeout_error when the time is up, not earlier") 
     });
 }
 
-TEST_CASE("a limit of zero or less lets nothing start to wait") {
+TEST_CASE("a limit of zero or less gives what can be had without waiting") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
             event open;
             open.set();
-            CHECK_THROWS_AS(co_await with_timeout(0s, open.wait()), timeout_error);
-            CHECK_THROWS_AS(co_await with_timeout(-1h, open.wait()), timeout_error);
+            co_await with_timeout(0s, open.wait());
+            const int number = co_await with_timeout(-1h, pass(open, 4));
+            CHECK(number == 4);
+
+            // What is there, and what io_uring asks the kernel for.
+            const pipe_ends pipe;
+            pipe.write("x");
+            const short events = co_await with_timeout(0s, poll_fd(pipe.read_end, POLLIN));
+            CHECK((events & POLLIN) != 0);
+            CHECK(detail::current_core->timers.empty());
+        });
+    });
+}
+
+TEST_CASE("a limit of zero is over after one turn of the scheduler") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            event never;
+            const auto start = clock::now();
+            CHECK_THROWS_AS(co_await with_timeout(0s, never.wait()), timeout_error);
+            CHECK_THROWS_AS(co_await with_timeout(-1h, sleep_for(1h)), timeout_error);
+            const auto how = co_await as_result(with_timeout(0s, pass(never, 1)));
+            CHECK(how.error() == std::errc::timed_out);
+            CHECK(clock::now() < start + 10s);
+            CHECK(detail::current_core->timers.empty());
         });
     });
 }
@@ -126,11 +155,26 @@ TEST_CASE("a limit beyond all clocks never runs out") {
 TEST_CASE("the time of with_timeout counts from the call") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {
+            std::int64_t due = 0;
+            auto look = [&]() -> task<> {
+                due = detail::current_core->timers.next_deadline();
+                co_return;
+            };
+            auto limited = with_timeout(1h, look());
+            const std::int64_t latest = detail::to_ns(clock::now() + 1h);
+            block_until(clock::now() + 2ms);
+            co_await std::move(limited);
+            CHECK(due > 0);
+            CHECK(due <= latest);
+
+            // One that has run out before the await is as one of zero.
             event open;
             open.set();
-            auto limited = with_timeout(1ms, open.wait());
+            auto free = with_timeout(1ms, open.wait());
+            auto blocked = with_timeout(1ms, sleep_for(1h));
             block_until(clock::now() + 2ms);
-            CHECK_THROWS_AS(co_await std::move(limited), timeout_error);
+            co_await std::move(free);
+            CHECK_THROWS_AS(co_await std::move(blocked), timeout_error);
         });
     });
 }

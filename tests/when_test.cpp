@@ -331,6 +331,63 @@ TEST_CASE("when_any whose tasks all cancel themselves is cancelled") {
     });
 }
 
+TEST_CASE("what a task was given dies when the task ends, though when_all waits for others") {
+    struct key {
+        event* returned;
+        explicit key(event& gate) : returned(&gate) {}
+        key(key&& other) noexcept : returned(std::exchange(other.returned, nullptr)) {}
+        key& operator=(key&&) = delete;
+        ~key() {
+            if (returned != nullptr) returned->set();
+        }
+    };
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            event gate;
+            const auto use = [](key) -> task<int> {
+                co_await yield();
+                co_return 1;
+            };
+            const auto [one, two] = co_await when_all(use(key(gate)), pass(gate, 2));
+            CHECK(one == 1);
+            CHECK(two == 2);
+
+            gate.clear();
+            std::vector<task<int>> work;
+            work.push_back(use(key(gate)));
+            work.push_back(pass(gate, 2));
+            const std::vector<int> both = co_await when_all(std::move(work));
+            CHECK(both == std::vector<int>{1, 2});
+
+            gate.clear();
+            const auto winner = co_await when_any(
+                [&]() -> task<> {
+                    co_await use(key(gate));
+                    co_await sleep_for(1h);
+                }(),
+                gate.wait());
+            CHECK(winner.index() == 1);
+        });
+    });
+}
+
+TEST_CASE("when_all gives all results where each came in spite of a cancellation") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            event gate;
+            task_group group;
+            auto all = group.spawn(when_all(shield(pass(gate, 1)), shield(pass(gate, 2))));
+            co_await settle();
+            all.cancel();
+            gate.set();
+            const auto [one, two] = co_await all;
+            CHECK(one == 1);
+            CHECK(two == 2);
+            co_await group.join();
+        });
+    });
+}
+
 TEST_CASE("when_all and when_any nest") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {

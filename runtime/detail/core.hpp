@@ -43,6 +43,17 @@ public:
         return task;
     }
 
+    /// Takes the task out if it is in it; looks at all that stand before it.
+    bool remove(task_state& task) noexcept {
+        for (task_state** at = &head_; *at != nullptr; at = &(*at)->next_ready) {
+            if (*at != &task) continue;
+            *at = task.next_ready;
+            if (tail_ == &task.next_ready) tail_ = at;
+            return true;
+        }
+        return false;
+    }
+
     /// Moves all tasks of `other` behind those of this queue.
     void append(ready_queue& other) noexcept {
         if (other.empty()) return;
@@ -128,6 +139,10 @@ inline std::int64_t now_ns() noexcept {
 
 inline std::int64_t to_ns(std::chrono::steady_clock::time_point time) noexcept {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();
+}
+
+inline std::chrono::steady_clock::time_point as_time_point(std::int64_t ns) noexcept {
+    return std::chrono::steady_clock::time_point{std::chrono::nanoseconds{ns}};
 }
 
 /// The duration in nanoseconds, rounded up, kept within what a deadline can hold.

@@ -62,6 +62,8 @@ struct scope_node {
         visiting = 512,        // task: a visitor_state, of a task whose home is another scheduler
         timer_travels = 1024,  // cancel_scope: its deadline is to be armed again on arrival
         has_name = 2048,       // task: a named_task_state
+        unheard = 4096,        // task: it failed, and so far its handle alone can give the error
+        last_turn = 8192,      // cancel_scope: its deadline has passed, and it has a turn left
     };
 
     scope_node* parent = nullptr;
