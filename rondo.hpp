@@ -34,6 +34,7 @@
 #include <rondo/runtime/task.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/task_name.hpp>
+#include <rondo/runtime/task_set.hpp>
 #include <rondo/runtime/testing.hpp>
 #include <rondo/runtime/thread_pool.hpp>
 #include <rondo/runtime/timeout.hpp>
