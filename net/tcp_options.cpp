@@ -20,7 +20,7 @@ namespace rondo {
 namespace {
 
 // What the kernel cannot count is out of its range as well, and refused by it.
-int clamped(std::int64_t value) noexcept {
+int as_int(std::int64_t value) noexcept {
     return static_cast<int>(std::clamp<std::int64_t>(value, INT_MIN, INT_MAX));
 }
 
@@ -63,7 +63,7 @@ int buffer_size(std::size_t bytes) noexcept {
 
 bool set_keep_alive(int fd, const keep_alive_options& how) noexcept {
     const auto set = [fd](int name, std::int64_t value) {
-        return value == 0 || set_socket_option(fd, IPPROTO_TCP, name, clamped(value));
+        return value == 0 || set_socket_option(fd, IPPROTO_TCP, name, as_int(value));
     };
     return set(TCP_KEEPIDLE, how.idle.count()) && set(TCP_KEEPINTVL, how.interval.count()) &&
            set(TCP_KEEPCNT, how.probes) &&
@@ -111,7 +111,7 @@ keep_alive_options tcp_options::keep_alive() const {
 }
 
 void tcp_options::set_user_timeout(std::chrono::milliseconds limit) {
-    set(IPPROTO_TCP, TCP_USER_TIMEOUT, clamped(limit.count()), "TCP_USER_TIMEOUT");
+    set(IPPROTO_TCP, TCP_USER_TIMEOUT, as_int(limit.count()), "TCP_USER_TIMEOUT");
 }
 std::chrono::milliseconds tcp_options::user_timeout() const {
     return std::chrono::milliseconds(get(IPPROTO_TCP, TCP_USER_TIMEOUT, "TCP_USER_TIMEOUT"));
@@ -120,7 +120,7 @@ std::chrono::milliseconds tcp_options::user_timeout() const {
 void tcp_options::set_linger(std::optional<std::chrono::seconds> limit) {
     // The kernel takes what is less than nothing for a very long time.
     const std::int64_t seconds = limit ? std::max<std::int64_t>(limit->count(), 0) : 0;
-    const ::linger value{limit ? 1 : 0, clamped(seconds)};
+    const ::linger value{limit ? 1 : 0, as_int(seconds)};
     if (::setsockopt(socket_of(*this), SOL_SOCKET, SO_LINGER, &value, sizeof value) != 0) {
         fail(*this, "set", "SO_LINGER");
     }

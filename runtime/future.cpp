@@ -10,7 +10,7 @@ namespace rondo::detail {
 
 namespace {
 
-bool is_cancellation(const std::exception_ptr& error) noexcept {
+bool holds_cancellation(const std::exception_ptr& error) noexcept {
     try {
         std::rethrow_exception(error);
     } catch (const operation_cancelled&) {
@@ -134,7 +134,7 @@ void future_state_base::drop_result() noexcept {
 void future_state_base::report_if_unheard() noexcept {
     // relaxed: nobody else looks at the result any more
     if ((status_.load(std::memory_order_relaxed) & (phase_bits | heard)) != failed) return;
-    if (is_cancellation(error_)) return;
+    if (holds_cancellation(error_)) return;
     report_unheard(std::move(error_), "a future that nobody asked");
 }
 

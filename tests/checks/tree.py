@@ -75,6 +75,25 @@ def going_up(root):
                     yield f"{name}: {floor} does not stand on {target} and includes <{include}>"
 
 
+PRIVATE = re.compile(r"^namespace \{\n(.*?)^\}  // namespace\n", re.MULTILINE | re.DOTALL)
+PRIVATE_NAME = re.compile(
+    r"^(?:(?:class|struct|enum class|enum) (\w+)|\S.*?\b(\w+\(.*?)\)|constexpr .*?(\w+)(?: =|\{))",
+    re.MULTILINE,
+)
+
+
+def private_twice(root):
+    """Sources that are joined (-Djoined=true) share what each of them keeps to itself."""
+    first = {}
+    for file in files(root, LIBRARY, ".cpp"):
+        name = file.relative_to(root)
+        for part in PRIVATE.findall(file.read_text()):
+            for found in PRIVATE_NAME.findall(part):
+                what = "".join(found)
+                if first.setdefault(what, name) != name:
+                    yield f"{name}: {what.split('(')[0]} stands in {first[what]} as well"
+
+
 def without_pragma_once(root):
     for file in files(root, LIBRARY, ".hpp"):
         if not file.read_text().startswith("#pragma once\n"):
@@ -85,7 +104,7 @@ def main():
     root = pathlib.Path(sys.argv[1])
     faults = [
         fault
-        for check in (unnamed, not_in_everything, going_up, without_pragma_once)
+        for check in (unnamed, not_in_everything, going_up, private_twice, without_pragma_once)
         for fault in check(root)
     ]
     print("\n".join(faults) or "every file is named, on its floor, and in rondo.hpp")
