@@ -246,7 +246,8 @@ task<> serve_connection(Handler& handler, tcp_stream peer, scheduler& place,
         auto talk = std::invoke(handler, std::move(peer));
         co_await talk;
     } catch (const operation_cancelled&) {
-        // The server is being stopped.
+        // The server is being stopped; or the handler awaited something that somebody cancelled.
+        if (!current_core->current->should_stop()) error = std::current_exception();
     } catch (...) {
         error = std::current_exception();
     }

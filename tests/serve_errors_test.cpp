@@ -1,5 +1,7 @@
 #include <rondo/net/serve.hpp>
 
+#include <rondo/runtime/detail/error_lines.hpp>
+#include <rondo/runtime/future.hpp>
 #include <rondo/runtime/resume_on.hpp>
 #include <rondo/runtime/runtime.hpp>
 #include <rondo/runtime/task_group.hpp>
@@ -14,6 +16,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <exception>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -173,6 +176,33 @@ TEST_CASE("a reset of a connection that is not the client's is told of") {
         });
         CHECK(text ==
               "rondo: connection of PEER: read from 192.0.2.1:5432: Connection reset by peer\n");
+    });
+}
+
+TEST_CASE("a handler that ends by a cancellation of something else is told of, as any error") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            promise<int> owed;
+            future<int> answer = owed.get_future();
+            std::vector<std::string> heard;
+            const auto wait_for_answer = [&answer](tcp_stream) -> task<> { (void)co_await answer; };
+            task_group group;
+            const endpoint here =
+                start_serving(group, wait_for_answer,
+                              {.on_error =
+                                   [&heard](std::exception_ptr error, const endpoint&) {
+                                       heard.push_back(detail::text_of(error));
+                                   }})
+                    .where;
+            const plain_socket client{here};
+            co_await settle();
+            answer.cancel();
+            co_await settle();
+            CHECK(heard == std::vector<std::string>{"operation_cancelled"});
+            group.cancel();
+            co_await group.join();
+            CHECK(heard.size() == 1);
+        });
     });
 }
 
