@@ -13,6 +13,7 @@
 
 #include <rondo/sync/detail/item_exchange.hpp>
 
+#include <chrono>
 #include <concepts>
 #include <coroutine>
 #include <cstddef>
@@ -24,6 +25,7 @@
 #include <optional>
 #include <source_location>
 #include <stdexcept>
+#include <stop_token>
 #include <type_traits>
 #include <utility>
 
@@ -80,25 +82,54 @@ public:
     }
 
     /// As put() and get(), for plain threads: they block. In a task that is misuse.
-    void put_blocking(T value, std::source_location where = std::source_location::current()) {
-        check_may_block(
-            "put_blocking() is called in a task, which is to co_await put(): it would "
-            "block the reactor",
-            where);
+    /// A stop that is requested through `stop` ends the wait with operation_cancelled, and nothing
+    /// has been put or taken; what needs no wait is done all the same.
+    void put_blocking(T value, std::stop_token stop = {},
+                      std::source_location where = std::source_location::current()) {
+        check_put_may_block(where);
         auto item = keep_item<item_type>(std::move(value));
-        basic_thread_waiter<item_waiter<item_type>> self;
-        self.item = std::addressof(item);
-        finish_blocking(self, exchange_.put_or_join(self));
+        put_until(item, never, stop);
     }
-    T get_blocking(std::source_location where = std::source_location::current()) {
-        check_may_block(
-            "get_blocking() is called in a task, which is to co_await get(): it would "
-            "block the reactor",
-            where);
+    T get_blocking(std::stop_token stop = {},
+                   std::source_location where = std::source_location::current()) {
+        check_get_may_block(where);
         item_place<T, item_type> place;
-        basic_thread_waiter<item_waiter<item_type>> self;
-        self.item = place.address();
-        finish_blocking(self, exchange_.get_or_join(self));
+        get_until(place.address(), never, stop);
+        return place.take();
+    }
+
+    /// The same for at most `limit`. False, and an empty optional, once that has passed; what was
+    /// not put is left as it was (as far as it can be, where T's move may throw).
+    template <class Rep, class Period>
+    bool put_blocking_for(std::chrono::duration<Rep, Period> limit, T&& value,
+                          std::stop_token stop = {},
+                          std::source_location where = std::source_location::current()) {
+        check_put_may_block(where);
+        if constexpr (std::is_same_v<item_type, T>) {
+            return put_until(value, deadline_after(limit), stop);
+        } else {
+            item_type item = keep_item<item_type>(std::move(value));
+            const bool put = put_until(item, deadline_after(limit), stop);
+            if constexpr (std::is_move_assignable_v<T>) {
+                if (!put) value = std::move(*item);
+            }
+            return put;
+        }
+    }
+    template <class Rep, class Period>
+        requires std::copy_constructible<T>
+    bool put_blocking_for(std::chrono::duration<Rep, Period> limit, const T& value,
+                          std::stop_token stop = {},
+                          std::source_location where = std::source_location::current()) {
+        return put_blocking_for(limit, T(value), std::move(stop), where);
+    }
+    template <class Rep, class Period>
+    std::optional<T> get_blocking_for(
+        std::chrono::duration<Rep, Period> limit, std::stop_token stop = {},
+        std::source_location where = std::source_location::current()) {
+        check_get_may_block(where);
+        item_place<T, item_type> place;
+        if (!get_until(place.address(), deadline_after(limit), stop)) return std::nullopt;
         return place.take();
     }
 
@@ -177,13 +208,51 @@ protected:
 private:
     static constexpr std::size_t unbounded = SIZE_MAX;
 
-    static void finish_blocking(basic_thread_waiter<item_waiter<item_type>>& self,
-                                item_outcome now) {
+    static constexpr std::int64_t never = INT64_MAX;
+
+    using blocked_thread = basic_thread_waiter<item_waiter<item_type>>;
+
+    static void check_put_may_block(std::source_location where) noexcept {
+        check_may_block(
+            "put_blocking() is called in a task, which is to co_await put(): it would "
+            "block the reactor",
+            where);
+    }
+    static void check_get_may_block(std::source_location where) noexcept {
+        check_may_block(
+            "get_blocking() is called in a task, which is to co_await get(): it would "
+            "block the reactor",
+            where);
+    }
+
+    bool put_until(item_type& item, std::int64_t deadline, const std::stop_token& stop) {
+        blocked_thread self;
+        self.item = std::addressof(item);
+        return finish_blocking(self, exchange_.put_or_join(self), deadline, stop,
+                               &exchange::stop_putting);
+    }
+    bool get_until(item_type* place, std::int64_t deadline, const std::stop_token& stop) {
+        blocked_thread self;
+        self.item = place;
+        return finish_blocking(self, exchange_.get_or_join(self), deadline, stop,
+                               &exchange::stop_getting);
+    }
+
+    // False: the deadline has passed, and nothing has happened.
+    bool finish_blocking(blocked_thread& self, item_outcome now, std::int64_t deadline,
+                         const std::stop_token& stop,
+                         bool (exchange::*leave)(item_waiter<item_type>&) noexcept) {
         if (now == item_outcome::waits) {
-            self.wait();
+            if (!self.wait_until(deadline, stop)) {
+                const bool has_left = (exchange_.*leave)(self);
+                if (has_left && !stop.stop_requested()) return false;
+                // Somebody else has taken it out of the line, and wakes it.
+                if (!has_left) self.wait();
+            }
             now = self.outcome;
         }
         if (now != item_outcome::done) throw_outcome(now);
+        return true;
     }
     bool join_line(join_awaiter& one) noexcept {
         const std::lock_guard guard(exchange_.lock());

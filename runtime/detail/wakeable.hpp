@@ -56,11 +56,35 @@ public:
     }
     void wait() noexcept {
         // acquire: what the waker did before is seen; with the store in wake()
-        while (woken_.load(std::memory_order_acquire) == 0) futex_wait(woken_, 0);
+        for (std::uint32_t now; (now = woken_.load(std::memory_order_acquire)) != 1;) {
+            futex_wait(woken_, now);
+        }
+    }
+
+    /// The same until `deadline` of the steady clock, in nanoseconds, or an interrupt(). False: it
+    /// has not been woken, but may be any time until whoever would wake it has been told not to.
+    bool wait_until(std::int64_t deadline) noexcept {
+        for (;;) {
+            const std::uint32_t now = woken_.load(std::memory_order_acquire);
+            if (now != 0) return now == 1;
+            if (!futex_wait_until(woken_, now, deadline)) {
+                return woken_.load(std::memory_order_acquire) == 1;
+            }
+        }
+    }
+
+    /// Ends wait_until(); any thread, while the waiter is sure to exist.
+    void interrupt() noexcept {
+        std::uint32_t waits = 0;
+        // Relaxed: nothing is passed on with it.
+        if (woken_.compare_exchange_strong(waits, interrupted, std::memory_order_relaxed)) {
+            futex_wake(&woken_, 1);
+        }
     }
 
 private:
-    std::atomic<std::uint32_t> woken_{0};
+    static constexpr std::uint32_t interrupted = 2;
+    std::atomic<std::uint32_t> woken_{0};  // 1 once it is
 };
 
 /// A plain thread may block where a task must not: it would hold up every task of its reactor.

@@ -13,7 +13,9 @@
 #include <atomic>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <source_location>
+#include <stop_token>
 
 namespace rondo::detail {
 
@@ -103,6 +105,13 @@ class basic_thread_waiter final : public Waiter {
 public:
     void wake() noexcept override { wait_.wake(); }
     void wait() noexcept { wait_.wait(); }
+
+    /// The same until `deadline`, in nanoseconds, or a stop; false: it has not been woken, and must
+    /// leave its line, or wait() where it has left that already.
+    bool wait_until(std::int64_t deadline, const std::stop_token& stop) noexcept {
+        const std::stop_callback on_stop{stop, [this] { wait_.interrupt(); }};
+        return wait_.wait_until(deadline);
+    }
 
 private:
     thread_wait wait_;
