@@ -18,25 +18,6 @@ namespace rondo {
 
 namespace detail {
 
-void socket_handle::close_now_or_soon(int fd) noexcept {
-    if (current_core != nullptr) {
-        current_core->io->close(fd);
-    } else {
-        ::close(fd);
-    }
-}
-
-void socket_handle::move_here() const noexcept {
-    // No reactor of this runtime halts while a task runs on one of them.
-    runtime& all = this_runtime();
-    for (std::size_t i = 0; reactor_ != 0 && i < all.size(); ++i) {
-        reactor& other = *core_of(all.scheduler(i)).io;
-        if (other.id() == reactor_) other.disown(fd_);
-    }
-    current_core->io->opened(fd_);
-    reactor_ = current_core->reactor_id;
-}
-
 namespace {
 
 endpoint local_endpoint_of(int fd) {
@@ -72,9 +53,15 @@ detail::result_task<tcp_stream> tcp_stream::connect(std::string host, std::uint1
 }
 
 void tcp_stream::shutdown_write() {
-    if (::shutdown(socket_.get(), SHUT_WR) != 0) {
-        detail::fail_on(*this, "shut down the connection to", {errno, std::system_category()});
+    detail::descriptor_record* const open = socket_.record();
+    if (open != nullptr && open->write_ended) return;
+    const int fd = socket_.get();
+    if (fd >= 0 && detail::current_core != nullptr) detail::current_core->io->hand_over(fd);
+    if (::shutdown(fd, SHUT_WR) != 0) {
+        detail::fail_on(remote_endpoint().to_string(), "shut down the connection to",
+                        {errno, std::system_category()});
     }
+    if (open != nullptr) open->write_ended = true;
 }
 
 endpoint tcp_stream::local_endpoint() const { return detail::local_endpoint_of(socket_.get()); }
@@ -107,7 +94,8 @@ tcp_listener tcp_listener::bind(const endpoint& local, const listen_options& opt
         set(SOL_SOCKET, SO_SNDBUF, detail::buffer_size(options.send_buffer));
     check(::bind(fd, reinterpret_cast<const sockaddr*>(&address), size) == 0);
     check(::listen(fd, options.backlog) == 0);
-    return tcp_listener{std::move(socket), detail::local_endpoint_of(fd), options};
+    return tcp_listener{detail::socket_handle{std::move(socket), detail::local_endpoint_of(fd)},
+                        options};
 }
 
 void tcp_listener::close() noexcept {

@@ -12,6 +12,7 @@
 #include <rondo/net/endpoint.hpp>
 #include <rondo/net/tcp_options.hpp>
 #include <rondo/runtime/as_result.hpp>
+#include <rondo/runtime/detail/owned_descriptor.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -27,49 +28,18 @@ namespace detail {
 
 class listener_group;
 
-/// Owns a socket. It belongs to the reactor that used it last, and is closed by the one of the
-/// scheduler that it is closed on.
-class socket_handle {
-public:
-    explicit socket_handle(int fd = -1) noexcept : fd_(fd) {}
-    socket_handle(socket_handle&& other) noexcept
-        : fd_(std::exchange(other.fd_, -1)), reactor_(other.reactor_) {}
-    socket_handle& operator=(socket_handle&& other) noexcept {
-        if (this != &other) {
-            close();
-            fd_ = std::exchange(other.fd_, -1);
-            reactor_ = other.reactor_;
-        }
-        return *this;
-    }
-    ~socket_handle() { close(); }
-
-    int get() const noexcept { return fd_; }
-    int release() noexcept { return std::exchange(fd_, -1); }
-    void close() noexcept {
-        if (fd_ >= 0) close_now_or_soon(std::exchange(fd_, -1));
-    }
-
-    /// To be called before each operation: introduces the socket to the reactor of this scheduler
-    /// when it comes from another one.
-    void settle_here() const noexcept {
-        if (reactor_ != current_core->reactor_id) move_here();
-    }
-
-private:
-    static void close_now_or_soon(int fd) noexcept;
-    void move_here() const noexcept;
-
-    int fd_;
-    mutable std::uint32_t reactor_ = 0;  // 0: of none so far
-};
-
 }  // namespace detail
 
-/// One TCP connection. Moves, not copies; closes when destroyed. Do not move or destroy it while an
-/// operation of it is awaited. One task may read while another writes; two may not read, nor write,
-/// at the same time. Writing to a peer that is gone is an error (EPIPE, ECONNRESET), never a
-/// signal. Nagle's algorithm is off to begin with.
+/// One TCP connection. Moves, not copies; closes when destroyed.
+/// An operation belongs to the connection that the stream had when it was made, not to the stream
+/// object. It may be started much later, and awaited while the stream moves. Once the stream was
+/// closed, destroyed or assigned another connection, the operation ends with
+/// std::errc::bad_file_descriptor; it never touches what has come after.
+/// One task may read while another writes; two may not read, nor write, at the same time: debug
+/// builds end with a sentence that says so. Writing to a peer that is gone is an error (EPIPE,
+/// ECONNRESET), never a signal. Once an operation was told that the connection has failed, all that
+/// follow are: what had come before can still be read, then reads fail with the same error.
+/// Nagle's algorithm is off to begin with.
 /// Errors are std::system_error: `read from 127.0.0.1:5566: Connection reset by peer`.
 /// Thread safety: one scheduler at a time. A stream may move to another one, with its task or in a
 /// message, while nothing is awaited on it.
@@ -88,14 +58,14 @@ public:
 
     /// Takes over a connected socket. `remote` is its peer.
     tcp_stream(detail::socket_handle socket, const endpoint& remote) noexcept
-        : socket_(std::move(socket)), remote_(remote) {}
+        : socket_(std::move(socket), remote) {}
 
     /// Completes when at least one byte has come, with the number read into `space`; 0 means that
     /// the peer has finished. `space` must live until then, and not be empty.
     /// Cancellation: either nothing was read, or the bytes are reported: none is lost. (when_any drops
     /// what a loser brings; a time limit is with_timeout.)
     detail::recv_operation read_some(std::span<std::byte> space) noexcept {
-        return {*this, socket_.get(), space};
+        return {socket_, space};
     }
 
     /// Completes when at least one byte has come, with a buffer of the reactor's that holds up to 16
@@ -104,24 +74,24 @@ public:
     /// idle.
     /// Cancellation: either nothing was read, or the bytes are reported: none is lost. (when_any drops
     /// what a loser brings; a time limit is with_timeout.)
-    detail::receive_operation receive() noexcept { return {*this, socket_.get()}; }
+    detail::receive_operation receive() noexcept { return detail::receive_operation{socket_}; }
 
     /// Completes when `space` is full. An earlier end is stream_errc::unexpected_end.
     /// Cancellation: some bytes may have been read; the stream cannot be read on sensibly.
     detail::recv_exactly_operation read_exactly(std::span<std::byte> space) noexcept {
-        return {*this, socket_.get(), space};
+        return {socket_, space};
     }
 
     /// Completes when the kernel has taken at least one byte, with how many it took.
     /// Cancellation: either nothing was taken, or the number is reported.
     detail::send_some_operation write_some(std::span<const std::byte> bytes) noexcept {
-        return {*this, socket_.get(), bytes};
+        return {socket_, bytes};
     }
 
     /// Completes when the kernel has taken all of it. The bytes must live until then.
     /// Cancellation: some of it may have been sent; the stream cannot be written on sensibly.
     detail::send_all_operation write_all(std::span<const std::byte> bytes) noexcept {
-        return {*this, socket_.get(), bytes};
+        return {socket_, bytes};
     }
     detail::send_all_operation write_all(std::string_view text) noexcept {
         return write_all(std::as_bytes(std::span(text)));
@@ -132,7 +102,7 @@ public:
         requires(sizeof...(Buffers) >= 2 &&
                  sizeof...(Buffers) <= detail::send_gather_operation::window)
     detail::send_gather_operation write_all(const Buffers&... buffers) noexcept {
-        detail::send_gather_operation operation{*this, socket_.get(), {}};
+        detail::send_gather_operation operation{socket_, {}};
         (operation.add(bytes_of(buffers)), ...);
         return operation;
     }
@@ -140,7 +110,7 @@ public:
     /// The list of buffers must live until completion, too.
     detail::send_gather_operation write_all(
         std::span<const std::span<const std::byte>> buffers) noexcept {
-        return {*this, socket_.get(), buffers};
+        return {socket_, buffers};
     }
 
     /// Completes when the peer will send nothing more, or the connection is broken, while bytes
@@ -149,10 +119,12 @@ public:
     ///     auto outcome = co_await when_any(compute(), peer.wait_hangup());
     /// It may be awaited while another task reads or writes.
     /// Cancellation: ends at once.
-    detail::hangup_operation wait_hangup() noexcept { return {*this, socket_.get()}; }
+    detail::hangup_operation wait_hangup() noexcept { return detail::hangup_operation{socket_}; }
 
-    /// Tells the peer that nothing more will come: it reads an end. Reading goes on. Immediate;
-    /// throws std::system_error when the connection is gone.
+    /// Tells the peer that nothing more will come: it reads an end, after what the writes begun so
+    /// far could hand to the kernel. Those that still wait for room end with std::errc::broken_pipe,
+    /// as later ones do. Reading goes on. Immediate; once it has succeeded, again is no error.
+    /// Throws std::system_error when the connection is gone.
     void shutdown_write();
 
     /// Closes the connection. Operations still awaited on it end with
@@ -168,21 +140,25 @@ public:
     /// kernel took them, which the next operation tells: success is no receipt.) For the same reason
     /// cancelling one, or closing the stream meanwhile, breaks the connection off with a reset:
     /// nothing else makes the kernel give the memory back at once. Off to begin with.
-    void set_zero_copy(bool on) noexcept { zero_copy_ = on; }
+    void set_zero_copy(bool on) noexcept {
+        if (detail::descriptor_record* const open = socket_.record()) open->zero_copy = on;
+    }
 
-    /// Whether zero copy is on and has not turned out to be of no use.
-    bool zero_copy() const noexcept { return zero_copy_; }
+    /// Whether zero copy is on and has not turned out to be of no use. False of a closed stream.
+    bool zero_copy() const noexcept {
+        const detail::descriptor_record* const open = socket_.record();
+        return open != nullptr && open->zero_copy;
+    }
 
     endpoint local_endpoint() const;
-    endpoint remote_endpoint() const noexcept { return remote_; }
+    endpoint remote_endpoint() const noexcept { return socket_.name(); }
 
+    /// The descriptor, which stays the stream's: for poll_fd, and for system calls that neither
+    /// close it nor use up its data. What was duplicated from it, passed on or forked lives on when
+    /// the stream is closed, and the connection with it: shutdown(2) ends that for all.
     int native_handle() const noexcept { return socket_.get(); }
 
 private:
-    friend void detail::settle_here(const tcp_stream&) noexcept;
-    friend class detail::send_all_operation;
-    friend class detail::recv_operation;
-
     static std::span<const std::byte> bytes_of(std::string_view text) noexcept {
         return std::as_bytes(std::span(text));
     }
@@ -191,9 +167,6 @@ private:
     }
 
     detail::socket_handle socket_;
-    endpoint remote_;
-    mutable bool zero_copy_ = false;
-    mutable bool has_more_ = false;  // the last read was filled, and the kernel had more
 };
 
 struct listen_options {
@@ -215,8 +188,8 @@ struct listen_options {
     std::size_t send_buffer = 0;
 };
 
-/// A socket that waits for connections. Closes when destroyed. Do not move or destroy it while an
-/// accept is awaited.
+/// A socket that waits for connections. Moves, not copies; closes when destroyed. An accept belongs
+/// to the socket that the listener had when it was made, as with tcp_stream.
 /// Thread safety: one scheduler at a time.
 class tcp_listener {
 public:
@@ -227,10 +200,10 @@ public:
     /// Completes with the next connection. Out of descriptors is an error (EMFILE, ENFILE) that
     /// leaves the listener as it was: try again later.
     /// Cancellation: a connection that arrives too late to be stopped is given all the same.
-    detail::accept_operation accept() noexcept { return {*this, socket_.get()}; }
+    detail::accept_operation accept() noexcept { return detail::accept_operation{socket_}; }
 
     /// The address in use, with the port that the kernel chose.
-    endpoint local_endpoint() const noexcept { return local_; }
+    endpoint local_endpoint() const noexcept { return socket_.name(); }
 
     /// Stops listening at once: the port is free when it returns. Accepts still awaited end with
     /// std::errc::bad_file_descriptor.
@@ -241,31 +214,22 @@ public:
         if (this != &other) {
             close();
             socket_ = std::move(other.socket_);
-            local_ = other.local_;
             options_ = other.options_;
-            never_blocks_ = other.never_blocks_;
-            has_none_ = other.has_none_;
         }
         return *this;
     }
     ~tcp_listener() { close(); }
 
+    /// The descriptor, which stays the listener's.
     int native_handle() const noexcept { return socket_.get(); }
 
 private:
-    friend class detail::accept_operation;
     friend class detail::listener_group;
-    tcp_listener(detail::socket_handle socket, const endpoint& local,
-                 const listen_options& options) noexcept
-        : socket_(std::move(socket)), local_(local), options_(options) {}
+    tcp_listener(detail::socket_handle socket, const listen_options& options) noexcept
+        : socket_(std::move(socket)), options_(options) {}
 
     detail::socket_handle socket_;
-    endpoint local_;
     listen_options options_;
-    bool never_blocks_ = false;  // O_NONBLOCK is set, as epoll needs it
-    bool has_none_ = false;      // io_uring: the last accept left no connection behind
 };
-
-inline void detail::settle_here(const tcp_stream& stream) noexcept { stream.socket_.settle_here(); }
 
 }  // namespace rondo

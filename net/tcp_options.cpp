@@ -27,7 +27,7 @@ int as_int(std::int64_t value) noexcept {
 [[noreturn]] void fail(const tcp_options& of, const char* what, const char* option) {
     const int error = errno;
     const std::string tried = std::string(what) + " " + option + " of the connection to";
-    detail::fail_on(static_cast<const tcp_stream&>(of), tried.c_str(),
+    detail::fail_on(static_cast<const tcp_stream&>(of).remote_endpoint().to_string(), tried.c_str(),
                     {error, std::system_category()});
 }
 

@@ -26,6 +26,13 @@ int poll_operation::attempt() noexcept {
     return (one.revents & POLLNVAL) != 0 ? -EBADF : one.revents;
 }
 
+bool poll_operation::finish(int value) noexcept {
+    // What cannot be waited for, a regular file for example, io_uring calls an invalid argument,
+    // and epoll_ctl(2) an operation that is not permitted.
+    result = value == -EINVAL ? -EPERM : value;
+    return true;
+}
+
 void poll_operation::describe(std::FILE* out) const { std::fprintf(out, "poll of fd %d", fd); }
 
 void poll_operation::fail(std::error_code code) const {

@@ -15,13 +15,15 @@ namespace detail {
 class poll_operation final : public io_operation<poll_operation, short> {
 public:
     poll_operation(int descriptor, short events) noexcept
-        : io_operation(descriptor, readiness::any), events_(events) {
+        : io_operation(readiness::any), events_(events) {
+        fd = descriptor;
         fd_is_foreign = true;
     }
 
     int begin() const noexcept;
     void prepare(io_uring_sqe& sqe) noexcept override;
     int attempt() noexcept override;
+    bool finish(int value) noexcept override;
     void describe(std::FILE* out) const override;
     short value() const noexcept { return static_cast<short>(result); }
     [[noreturn]] void fail(std::error_code code) const;

@@ -12,6 +12,7 @@
 #include <rondo/sync/event.hpp>
 
 #include "child_process.hpp"
+#include "net_support.hpp"
 #include "sample_tasks.hpp"
 #include "support.hpp"
 
@@ -104,6 +105,50 @@ TEST_CASE("awaiting a task that was moved from aborts and names the await") {
         CHECK(how.signal == SIGABRT);
         CHECK(how.says("a task is awaited that was moved from"));
         CHECK(how.names(line));
+    });
+}
+
+TEST_CASE(
+    "reading a stream, or writing to it, while another task does aborts and names the second") {
+    on_each_reactor_kind([](auto run) {
+        const auto reads = [](tcp_stream& stream, std::string& space) -> task<> {
+            co_await stream.read_some(bytes_of(space));
+        };
+        const unsigned read_line = this_line() - 2;
+        const auto writes = [](tcp_stream& stream, std::string& much) -> task<> {
+            co_await stream.write_all(much);
+        };
+        const unsigned write_line = this_line() - 2;
+        const death read = death_of([&] {
+            run([&]() -> task<> {
+                auto [client, server] = co_await connected_pair();
+                std::string space(10, '\0');
+                task_group group;
+                // A receive and a wait for the end: the second of these is no read.
+                group.spawn(outcome_of(server.receive(), form::as_result));
+                group.spawn(outcome_of(server.wait_hangup(), form::as_result));
+                co_await settle();
+                group.spawn(reads(server, space));
+                co_await group.join();
+            });
+        });
+        CHECK(read.signal == SIGABRT);
+        CHECK(read.says("a stream is read while another task reads from it"));
+        CHECK(read.names(read_line));
+        const death written = death_of([&] {
+            run([&]() -> task<> {
+                auto [client, server] = co_await connected_pair();
+                std::string much(8 * megabyte, 'x');
+                task_group group;
+                group.spawn(writes(client, much));
+                co_await settle();
+                group.spawn(writes(client, much));
+                co_await group.join();
+            });
+        });
+        CHECK(written.signal == SIGABRT);
+        CHECK(written.says("a stream is written while another task writes to it"));
+        CHECK(written.names(write_line));
     });
 }
 

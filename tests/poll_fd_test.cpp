@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -222,6 +223,57 @@ TEST_CASE("poll_fd takes a time limit") {
             const auto now = co_await as_result(
                 with_timeout(std::chrono::hours(1), poll_fd(pipe.read_end, POLLIN)));
             CHECK(now.value_or(0) == POLLIN);
+        });
+    });
+}
+
+TEST_CASE("what can never be waited for is the same error on every reactor") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            for (const char* path : {"/dev/null", "/proc/self/exe", "/"}) {
+                const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
+                REQUIRE(fd >= 0);
+                for (const short events : {short{POLLPRI}, short{0}}) {
+                    CAPTURE(path);
+                    CAPTURE(events);
+                    const auto never = co_await as_result(poll_fd(fd, events));
+                    CHECK(never.error() == std::errc::operation_not_permitted);
+                }
+                const auto ready = co_await as_result(poll_fd(fd, POLLIN));
+                CHECK(ready.value_or(0) == POLLIN);
+                ::close(fd);
+            }
+        });
+    });
+}
+
+TEST_CASE("a poll of a stream's descriptor goes on when the stream is used for the first time") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto [peer, stream] = co_await accept_peer();
+            task_group group;
+            auto poll =
+                group.spawn(outcome_of(poll_fd(stream.native_handle(), POLLIN), form::as_result));
+            co_await settle();
+            co_await stream.write_all("hello");
+            std::string space(10, '\0');
+            auto read = group.spawn(outcome_of(stream.read_some(bytes_of(space)), form::as_result));
+            co_await settle();
+            CHECK_FALSE(poll.done());
+            peer.send("four");
+            const auto events = co_await poll;
+            CHECK(events.value_or(0) == POLLIN);
+            const auto got = co_await read;
+            CHECK(got.value_or(0) == 4);
+
+            // Closing the stream ends the poll, as ever.
+            auto last =
+                group.spawn(outcome_of(poll_fd(stream.native_handle(), POLLIN), form::as_result));
+            co_await settle();
+            stream.close();
+            const auto none = co_await last;
+            CHECK(none.error() == std::errc::bad_file_descriptor);
+            co_await group.join();
         });
     });
 }

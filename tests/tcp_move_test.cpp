@@ -1,5 +1,6 @@
 #include <rondo/net/tcp.hpp>
 
+#include <rondo/runtime/offload.hpp>
 #include <rondo/runtime/resume_on.hpp>
 #include <rondo/runtime/runtime.hpp>
 #include <rondo/runtime/task_group.hpp>
@@ -7,9 +8,15 @@
 
 #include <doctest/doctest.h>
 
+#include <unistd.h>
+
 #include <atomic>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <string>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 #include "many_reactors.hpp"
@@ -156,6 +163,135 @@ TEST_CASE("a stream travels in a message to another reactor, and on to a third")
             co_await until([&done] { return done.load(); });
             CHECK(peer.received() == "thanks");
             while (!peer.at_end()) co_await yield();
+        });
+    });
+}
+
+namespace {
+
+/// How many of the process's epoll sets have a registration of this number.
+int registrations_of(int fd) {
+    int count = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+        std::error_code error;
+        if (std::filesystem::read_symlink(entry, error) != "anon_inode:[eventpoll]") continue;
+        std::ifstream set{"/proc/self/fdinfo" / entry.path().filename()};
+        for (std::string word; set >> word;) {
+            int number = -1;
+            if (word == "tfd:" && set >> number && number == fd) ++count;
+        }
+    }
+    return count;
+}
+
+}  // namespace
+
+TEST_CASE("a stream that moved to another runtime does not wake the old reactor for ever") {
+    on_each_reactor_kind([](auto run) {
+        run([kind = run.kind()]() -> task<> {
+            auto [peer, stream] = co_await accept_peer();
+            auto [idle_peer, idle] = co_await accept_peer();
+            const int number = stream.native_handle();
+            task_group group;
+            // With somebody who waits, a busy scheduler looks for events, too.
+            auto idle_reader = group.spawn(outcome_of(read_text(idle, 1), form::throwing));
+            auto reader = group.spawn(read_text(stream, 1));
+            co_await settle();  // it is registered here
+            peer.send("x");
+            const std::string here = co_await reader;
+            CHECK(here == "x");
+            std::atomic<bool> waits{false};
+            std::string there;
+            // NOLINTNEXTLINE(bugprone-exception-escape)
+            std::thread other([&waits, &there, kind, moved = std::move(stream)]() mutable {
+                rondo::run(
+                    [&]() -> task<> {
+                        waits = true;
+                        there = co_await read_text(moved, 5);
+                    },
+                    {.reactor = kind});
+            });
+            while (!waits) co_await yield();
+            const int sets = this_scheduler().reactor() == reactor_kind::epoll ? 2 : 0;
+            for (int i = 0; i < 10'000 && registrations_of(number) != sets; ++i) co_await yield();
+            CHECK(registrations_of(number) == sets);
+            peer.send("one");
+            for (int i = 0; i < 10'000 && registrations_of(number) > 1; ++i) co_await yield();
+            CHECK(registrations_of(number) == sets / 2);
+            peer.send("22");
+            other.join();
+            CHECK(there == "one22");
+            idle_reader.cancel();
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("a connection that lives on under another number does not wake the reactor for ever") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto [other_peer, other] = co_await accept_peer();
+            task_group group;
+            auto other_reader = group.spawn(read_text(other, 5));
+            auto [peer, stream] = co_await accept_peer();
+            const int number = stream.native_handle();
+            auto reader = group.spawn(read_text(stream, 1));
+            co_await settle();  // both are registered
+            peer.send("x");
+            const std::string text = co_await reader;
+            CHECK(text == "x");
+            const int copy = ::dup(number);
+            REQUIRE(copy >= 0);
+            stream.close();
+            for (int i = 0; i < 1'000 && registrations_of(number) != 0; ++i) {
+                peer.send("y");
+                co_await yield_times(200);
+            }
+            CHECK(registrations_of(number) == 0);
+            // Those that are waited for are in the new set, and so is who wakes the reactor.
+            other_peer.send("hello");
+            const std::string hello = co_await other_reader;
+            CHECK(hello == "hello");
+            const int answer = co_await offload([] { return 42; });
+            CHECK(answer == 42);
+            ::close(copy);
+            co_await group.join();
+        });
+    });
+}
+
+TEST_CASE("events of a connection that lives on do not disturb the next one with its number") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto listener = tcp_listener::bind(any_port());
+            plain_socket first_peer{listener.local_endpoint()};
+            auto first = co_await listener.accept();
+            const int number = first.native_handle();
+            task_group group;
+            auto reader = group.spawn(read_text(first, 1));
+            co_await settle();
+            first_peer.send("x");
+            const std::string text = co_await reader;
+            CHECK(text == "x");
+            const int copy = ::dup(number);
+            REQUIRE(copy >= 0);
+            plain_socket second_peer{listener.local_endpoint()};
+            first.close();
+            co_await settle();
+            auto second = co_await listener.accept();
+            REQUIRE(second.native_handle() == number);
+            auto waits = group.spawn(read_text(second, 5));
+            co_await settle();
+            for (int i = 0; i < 10; ++i) {
+                first_peer.send("y");
+                co_await yield_times(200);
+            }
+            CHECK_FALSE(waits.done());
+            second_peer.send("hello");
+            const std::string hello = co_await waits;
+            CHECK(hello == "hello");
+            ::close(copy);
+            co_await group.join();
         });
     });
 }

@@ -231,4 +231,94 @@ TEST_CASE("shutting down the write side of a connection that is gone is an error
     });
 }
 
+TEST_CASE("once a write has heard of a reset, no read takes the data for complete") {
+    on_each_reactor_kind([](auto run) {
+        for (const form how : both_forms) {
+            for (int way = 0; way < 3; ++way) {
+                CAPTURE(way);
+                run([=]() -> task<> {
+                    auto [peer, stream] = co_await accept_peer();
+                    peer.send("half of it");
+                    peer.reset();
+                    const std::error_code heard = co_await error_of_write(stream, way, how);
+                    CHECK(heard == std::errc::connection_reset);
+                    const auto end = co_await stream.wait_hangup();
+                    CHECK((end == hangup::broken));
+                    // What had come comes first, as far as the kernel still has it.
+                    std::string before(20, '\0');
+                    const auto first = co_await as_result(stream.read_some(bytes_of(before)));
+                    CHECK((first ? first.value() == 10
+                                 : first.error() == std::errc::connection_reset));
+                    // Twice: the kernel tells of it once.
+                    for (int i = 0; i < 2; ++i) {
+                        std::string space(10, '\0');
+                        const auto some =
+                            co_await outcome_of(stream.read_some(bytes_of(space)), how);
+                        CHECK(some.error() == std::errc::connection_reset);
+                        const auto lent = co_await outcome_of(stream.receive(), how);
+                        CHECK(lent.error() == std::errc::connection_reset);
+                        const auto exactly =
+                            co_await outcome_of(stream.read_exactly(bytes_of(space)), how);
+                        CHECK(exactly.error() == std::errc::connection_reset);
+                    }
+                    const std::error_code later = co_await error_of_write(stream, way, how);
+                    CHECK(gone(later));
+                });
+            }
+        }
+    });
+}
+
+TEST_CASE("a second read after a reset is no end of the stream either") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto [peer, stream] = co_await accept_peer();
+            peer.reset();
+            std::string space(10, '\0');
+            for (int i = 0; i < 3; ++i) {
+                const auto got = co_await as_result(stream.read_some(bytes_of(space)));
+                CHECK(got.error() == std::errc::connection_reset);
+            }
+            const auto end = co_await stream.wait_hangup();
+            CHECK((end == hangup::broken));
+        });
+    });
+}
+
+TEST_CASE("an end of the stream that came before a reset stays an end, and a write is an error") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto [peer, stream] = co_await accept_peer();
+            peer.send("all of it");
+            REQUIRE(::shutdown(peer.fd(), SHUT_WR) == 0);
+            const std::string text = co_await read_text(stream);
+            CHECK(text == "all of it");
+            peer.reset();
+            const auto put = co_await as_result(stream.write_all("answer"));
+            CHECK(gone(put.error()));
+            const std::string nothing_more = co_await read_text(stream);
+            CHECK(nothing_more.empty());
+            const auto end = co_await stream.wait_hangup();
+            CHECK((end == hangup::broken));
+        });
+    });
+}
+
+TEST_CASE("a write after one's own end says nothing about the connection: reading goes on") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto [peer, stream] = co_await accept_peer();
+            stream.shutdown_write();
+            const auto put = co_await as_result(stream.write_all("too late"));
+            CHECK(put.error() == std::errc::broken_pipe);
+            peer.send("answer");
+            REQUIRE(::shutdown(peer.fd(), SHUT_WR) == 0);
+            const std::string text = co_await read_text(stream);
+            CHECK(text == "answer");
+            const auto end = co_await stream.wait_hangup();
+            CHECK((end == hangup::no_more_data));
+        });
+    });
+}
+
 }  // namespace rondo::test

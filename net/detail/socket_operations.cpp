@@ -63,8 +63,29 @@ void prepare_send(io_uring_sqe& sqe, int fd, std::span<const std::byte> bytes) n
 
 bool runs_on_epoll() noexcept { return current_core->io->kind() == reactor_kind::epoll; }
 
-// For dumps.
-std::string peer_of(const tcp_stream& stream) { return stream.remote_endpoint().to_string(); }
+// Whether an error says that the connection is no more, and does so once only.
+bool breaks_connection(int error) noexcept {
+    switch (error) {
+        case ECONNRESET:
+        case EPIPE:
+        case ETIMEDOUT:
+        case ECONNABORTED:
+        case ECONNREFUSED:
+        case EPROTO:
+        case ENETDOWN:
+        case ENETRESET:
+        case ENETUNREACH:
+        case EHOSTDOWN:
+        case EHOSTUNREACH: return true;
+        default: return false;
+    }
+}
+
+void note_failure(descriptor_record& socket, int error) noexcept {
+    if (socket.broken == 0 && breaks_connection(error)) {
+        socket.broken = static_cast<std::int16_t>(error);
+    }
+}
 
 endpoint endpoint_of(const sockaddr_in6& address, socklen_t size) {
     sockaddr_storage storage{};
@@ -74,33 +95,48 @@ endpoint endpoint_of(const sockaddr_in6& address, socklen_t size) {
 
 }  // namespace
 
-void fail_on(const tcp_stream& stream, const char* what, std::error_code code) {
-    throw std::system_error(code, std::string(what) + " " + stream.remote_endpoint().to_string());
+void fail_on(const std::string& name, const char* what, std::error_code code) {
+    throw std::system_error(code, std::string(what) + " " + name);
+}
+
+std::string called(const owned_descriptor* socket, const char* kind) {
+    if (socket == nullptr) return std::string("a closed ") + kind;
+    return static_cast<const socket_handle*>(socket)->name().to_string();
+}
+
+int read_outcome(descriptor_record& socket, int value) noexcept {
+    if (value < 0) note_failure(socket, -value);
+    // A reset that comes after the peer has ended the stream is EPIPE, and takes nothing from that.
+    if (value != 0 || socket.broken == 0 || socket.broken == EPIPE) return value;
+    return -socket.broken;
+}
+
+int write_outcome(descriptor_record& socket, int value) noexcept {
+    // After shutdown_write() that is no word about the connection.
+    if (value != -EPIPE || !socket.write_ended) note_failure(socket, -value);
+    return value;
 }
 
 // recv
-
-int recv_operation::begin() noexcept {
-    try_first = stream_->has_more_;
-    return stream_operation::begin();
-}
 
 void recv_operation::prepare(io_uring_sqe& sqe) noexcept { prepare_recv(sqe, fd, space_); }
 
 int recv_operation::attempt() noexcept { return try_recv(fd, space_); }
 
 bool recv_operation::finish(int value) noexcept {
+    const bool filled = value > 0 && static_cast<std::size_t>(value) == space_.size();
     result = value;
     // Of a stream that was closed under it nothing may be left.
     if (!fd_closed) {
-        stream_->has_more_ = !drained && static_cast<std::size_t>(value) == space_.size();
+        record().has_more = filled && !drained;
+        if (value <= 0) result = read_outcome(record(), value);
     }
-    drained = value > 0 && static_cast<std::size_t>(value) < space_.size();
+    drained = value > 0 && !filled;
     return true;
 }
 
 void recv_operation::describe(std::FILE* out) const {
-    std::fprintf(out, "recv from %s", peer_of(*stream_).c_str());
+    std::fprintf(out, "recv from %s", peer().c_str());
 }
 
 void recv_exactly_operation::prepare(io_uring_sqe& sqe) noexcept {
@@ -114,9 +150,10 @@ int recv_exactly_operation::attempt() noexcept { return left().empty() ? 0 : try
 bool recv_exactly_operation::finish(int value) noexcept {
     drained = value > 0 && static_cast<std::size_t>(value) < left().size();
     result = value;
-    if (value < 0 || left().empty()) return true;
-    if (value == 0) {
-        result = ended_early;
+    if (left().empty()) return true;
+    if (value <= 0) {
+        if (!fd_closed) result = read_outcome(record(), value);
+        if (result == 0) result = ended_early;
         return true;
     }
     done_ += static_cast<std::size_t>(value);
@@ -124,8 +161,7 @@ bool recv_exactly_operation::finish(int value) noexcept {
 }
 
 void recv_exactly_operation::describe(std::FILE* out) const {
-    std::fprintf(out, "recv from %s, %zu of %zu bytes there", peer_of(*stream_).c_str(), done_,
-                 space_.size());
+    std::fprintf(out, "recv from %s, %zu of %zu bytes there", peer().c_str(), done_, space_.size());
 }
 
 std::error_code recv_exactly_operation::code() const noexcept {
@@ -136,10 +172,11 @@ std::error_code recv_exactly_operation::code() const noexcept {
 // receive
 
 int receive_operation::begin() noexcept {
+    if (const int error = stream_operation::begin(); error != 0) return error;
     buffer_pool* pool = current_core->io->buffers();
     if (pool == nullptr) return -ENOMEM;
     if (!pool->feeds_ring()) way_ = way::poll;
-    return stream_operation::begin();
+    return 0;
 }
 
 void receive_operation::prepare(io_uring_sqe& sqe) noexcept {
@@ -170,6 +207,12 @@ int receive_operation::attempt() noexcept {
 }
 
 bool receive_operation::finish(int value) noexcept {
+    if (!take(value)) return false;
+    if (result <= 0 && !fd_closed) result = read_outcome(record(), result);
+    return true;
+}
+
+bool receive_operation::take(int value) noexcept {
     result = value;
     if (space_ != nullptr) {
         drained = value < static_cast<int>(buffer_pool::buffer_size);
@@ -201,7 +244,7 @@ bool receive_operation::finish(int value) noexcept {
 }
 
 void receive_operation::describe(std::FILE* out) const {
-    std::fprintf(out, "receive from %s", peer_of(*stream_).c_str());
+    std::fprintf(out, "receive from %s", peer().c_str());
 }
 
 rondo::buffer receive_operation::value() const noexcept {
@@ -215,12 +258,18 @@ void send_some_operation::prepare(io_uring_sqe& sqe) noexcept { prepare_send(sqe
 
 int send_some_operation::attempt() noexcept { return try_send(fd, bytes_); }
 
+bool send_some_operation::finish(int value) noexcept {
+    result = value;
+    if (value < 0 && !fd_closed) write_outcome(record(), value);
+    return true;
+}
+
 void send_some_operation::describe(std::FILE* out) const {
-    std::fprintf(out, "send to %s", peer_of(*stream_).c_str());
+    std::fprintf(out, "send to %s", peer().c_str());
 }
 
 void send_all_operation::prepare(io_uring_sqe& sqe) noexcept {
-    if (!stream_->zero_copy_ || left_.size() < least_without_copy ||
+    if (!record().zero_copy || left_.size() < least_without_copy ||
         !current_core->io->sends_without_copy()) {
         return prepare_send(sqe, fd, left_);
     }
@@ -235,16 +284,19 @@ bool send_all_operation::finish(int value) noexcept {
     result = value;
     // No more memory may be locked for it (RLIMIT_MEMLOCK), or the socket is none that can do it.
     const bool refused = value == -ENOMEM || value == -ENOBUFS || value == -EOPNOTSUPP;
-    if (refused && std::exchange(stream_->zero_copy_, false)) return false;
-    if (value < 0) return true;
+    if (refused && !fd_closed && std::exchange(record().zero_copy, false)) return false;
+    if (value < 0) {
+        if (!fd_closed) write_outcome(record(), value);
+        return true;
+    }
     // The way to this peer needs copies (loopback does): no more of them that cost extra.
-    if (buffer == copied) stream_->zero_copy_ = false;
+    if (buffer == copied && !fd_closed) record().zero_copy = false;
     left_ = left_.subspan(static_cast<std::size_t>(value));
     return left_.empty();
 }
 
 void send_all_operation::describe(std::FILE* out) const {
-    std::fprintf(out, "send to %s, %zu bytes left", peer_of(*stream_).c_str(), left_.size());
+    std::fprintf(out, "send to %s, %zu bytes left", peer().c_str(), left_.size());
 }
 
 int send_gather_operation::begin() noexcept {
@@ -280,7 +332,10 @@ int send_gather_operation::attempt() noexcept {
 
 bool send_gather_operation::finish(int value) noexcept {
     result = value;
-    if (value < 0) return true;
+    if (value < 0) {
+        if (!fd_closed) write_outcome(record(), value);
+        return true;
+    }
     auto sent = static_cast<std::size_t>(value);
     while (first_ != count_ && sent >= pieces_[first_].iov_len) sent -= pieces_[first_++].iov_len;
     if (first_ != count_) {
@@ -293,7 +348,7 @@ bool send_gather_operation::finish(int value) noexcept {
 }
 
 void send_gather_operation::describe(std::FILE* out) const {
-    std::fprintf(out, "sendmsg to %s", peer_of(*stream_).c_str());
+    std::fprintf(out, "sendmsg to %s", peer().c_str());
 }
 
 // hangup
@@ -310,23 +365,25 @@ int hangup_operation::attempt() noexcept {
 }
 
 void hangup_operation::describe(std::FILE* out) const {
-    std::fprintf(out, "the end of the connection with %s", peer_of(*stream_).c_str());
+    std::fprintf(out, "the end of the connection with %s", peer().c_str());
 }
 
 hangup hangup_operation::value() const noexcept {
-    return (result & POLLERR) != 0 ? hangup::broken : hangup::no_more_data;
+    // An operation that was told of the failure has taken that from what poll(2) sees.
+    const bool broken = is_open() && record().broken != 0;
+    return (result & POLLERR) != 0 || broken ? hangup::broken : hangup::no_more_data;
 }
 
 // accept
 
 int accept_operation::begin() noexcept {
-    listener_->socket_.settle_here();
+    if (const int error = descriptor_operation::begin(); error != 0) return error;
     // Only epoll tries calls that might block; io_uring takes O_NONBLOCK for a wish to fail rather
     // than wait.
-    if (runs_on_epoll() && !listener_->never_blocks_) {
+    if (runs_on_epoll() && !record().never_blocks) {
         const int flags = ::fcntl(fd, F_GETFL);
         if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno;
-        listener_->never_blocks_ = true;
+        record().never_blocks = true;
     }
     return 0;
 }
@@ -334,7 +391,7 @@ int accept_operation::begin() noexcept {
 void accept_operation::prepare(io_uring_sqe& sqe) noexcept {
     peer_size_ = sizeof peer_;
     io_uring_prep_accept(&sqe, fd, reinterpret_cast<sockaddr*>(&peer_), &peer_size_, SOCK_CLOEXEC);
-    if (std::exchange(listener_->has_none_, false) && current_core->io->polls_before_accept()) {
+    if (std::exchange(record().has_none, false) && current_core->io->polls_before_accept()) {
         // A look that finds none makes a socket and a file first, and throws them away: a tenth of
         // what a short connection costs. For the first try only: what it is told to poll for, a
         // second one looks at.
@@ -352,7 +409,7 @@ int accept_operation::attempt() noexcept {
 
 bool accept_operation::finish(int value) noexcept {
     result = value;
-    if (!fd_closed) listener_->has_none_ = drained;
+    if (!fd_closed) record().has_none = drained;
     switch (-value) {
         // accept(2): errors of a connection that was gone before it was taken are no errors of the
         // listener.
@@ -369,15 +426,16 @@ bool accept_operation::finish(int value) noexcept {
 }
 
 void accept_operation::describe(std::FILE* out) const {
-    std::fprintf(out, "accept on %s", listener_->local_endpoint().to_string().c_str());
+    std::fprintf(out, "accept on %s", called(owner(), "listener").c_str());
 }
 
 tcp_stream accept_operation::value() const noexcept {
+    current_core->io->opened(result);
     return tcp_stream{socket_handle{result}, endpoint_of(peer_, peer_size_)};
 }
 
 void accept_operation::fail(std::error_code code) const {
-    throw std::system_error(code, "accept on " + listener_->local_endpoint().to_string());
+    fail_on(called(owner(), "listener"), "accept on", code);
 }
 
 // connect
@@ -424,7 +482,12 @@ void connect_operation::describe(std::FILE* out) const {
 }
 
 tcp_stream connect_operation::value() const noexcept {
-    return tcp_stream{socket_handle{fd}, peer_};
+    socket_handle socket{fd};
+    // This reactor knows it already.
+    if (descriptor_record* const known = socket.record(); known != nullptr) {
+        known->reactor.store(current_core->reactor_id, std::memory_order_relaxed);
+    }
+    return tcp_stream{std::move(socket), peer_};
 }
 
 void connect_operation::fail(std::error_code code) const {

@@ -5,6 +5,7 @@
 #include <rondo/io/buffer.hpp>
 #include <rondo/net/endpoint.hpp>
 #include <rondo/runtime/detail/operation.hpp>
+#include <rondo/runtime/detail/owned_descriptor.hpp>
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -14,12 +15,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <system_error>
+#include <utility>
 
 namespace rondo {
 
 class tcp_stream;
-class tcp_listener;
 
 /// How far the other end of a connection has gone.
 enum class hangup {
@@ -35,40 +37,65 @@ inline constexpr std::size_t most_at_once = std::size_t{1} << 30;
 // A result of read_exactly that no errno stands for: the peer ended the stream.
 inline constexpr int ended_early = -4096;
 
-/// Throws std::system_error: `WHAT 127.0.0.1:5566: Connection reset by peer`.
-[[noreturn]] void fail_on(const tcp_stream& stream, const char* what, std::error_code code);
-
-/// The socket of `stream` is about to be used by this scheduler.
-void settle_here(const tcp_stream& stream) noexcept;
-
-template <class Derived, class Value>
-class stream_operation : public io_operation<Derived, Value> {
+/// A socket, and how errors and dumps call it: by the peer's address, or by a listener's own.
+class socket_handle : public owned_descriptor {
 public:
-    int begin() noexcept {
-        settle_here(*stream_);
-        return 0;
-    }
+    explicit socket_handle(int fd = -1, const endpoint& name = {}) noexcept
+        : owned_descriptor(fd), name_(name) {}
+    socket_handle(socket_handle socket, const endpoint& name) noexcept
+        : owned_descriptor(std::move(socket)), name_(name) {}
 
+    const endpoint& name() const noexcept { return name_; }
+
+private:
+    endpoint name_;
+};
+
+/// Throws std::system_error: `WHAT 127.0.0.1:5566: Connection reset by peer`.
+[[noreturn]] void fail_on(const std::string& name, const char* what, std::error_code code);
+
+/// How errors and dumps call a socket: by its name, or `a closed connection` where there is none.
+std::string called(const owned_descriptor* socket, const char* kind);
+
+/// What a read may report of the result 0, or of an error, of a call on this socket: an end of data
+/// is none when the connection has failed, and another operation was told of that.
+int read_outcome(descriptor_record& socket, int value) noexcept;
+/// The same for an error of a write.
+int write_outcome(descriptor_record& socket, int value) noexcept;
+
+/// One that moves bytes, or waits for their end.
+template <class Derived, class Value>
+class stream_operation : public descriptor_operation<Derived, Value> {
 protected:
-    stream_operation(const tcp_stream& stream, int descriptor, readiness direction) noexcept
-        : io_operation<Derived, Value>(descriptor, direction), stream_(&stream) {}
+    stream_operation(const socket_handle& socket, readiness direction,
+                     bool moves_bytes = true) noexcept
+        : descriptor_operation<Derived, Value>(socket, direction) {
+        this->takes_turns = moves_bytes;
+    }
     ~stream_operation() = default;
 
-    const tcp_stream* stream_;
+    std::string peer() const { return called(this->owner(), "connection"); }
+    [[noreturn]] void fail_at(const char* what, std::error_code code) const {
+        fail_on(peer(), what, code);
+    }
 };
 
 class recv_operation final : public stream_operation<recv_operation, std::size_t> {
 public:
-    recv_operation(const tcp_stream& stream, int descriptor, std::span<std::byte> space) noexcept
-        : stream_operation(stream, descriptor, readiness::read), space_(space) {}
+    recv_operation(const socket_handle& socket, std::span<std::byte> space) noexcept
+        : stream_operation(socket, readiness::read), space_(space) {}
 
-    int begin() noexcept;
+    int begin() noexcept {
+        const int error = stream_operation::begin();
+        if (error == 0) try_first = record().has_more;
+        return error;
+    }
     void prepare(io_uring_sqe& sqe) noexcept override;
     int attempt() noexcept override;
     bool finish(int value) noexcept override;
     void describe(std::FILE* out) const override;
     std::size_t value() const noexcept { return static_cast<std::size_t>(result); }
-    [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "read from", code); }
+    [[noreturn]] void fail(std::error_code code) const { fail_at("read from", code); }
 
 private:
     std::span<std::byte> space_;
@@ -76,9 +103,8 @@ private:
 
 class recv_exactly_operation final : public stream_operation<recv_exactly_operation, std::size_t> {
 public:
-    recv_exactly_operation(const tcp_stream& stream, int descriptor,
-                           std::span<std::byte> space) noexcept
-        : stream_operation(stream, descriptor, readiness::read), space_(space) {}
+    recv_exactly_operation(const socket_handle& socket, std::span<std::byte> space) noexcept
+        : stream_operation(socket, readiness::read), space_(space) {}
 
     void prepare(io_uring_sqe& sqe) noexcept override;
     int attempt() noexcept override;
@@ -86,7 +112,7 @@ public:
     void describe(std::FILE* out) const override;
     std::size_t value() const noexcept { return space_.size(); }
     std::error_code code() const noexcept;
-    [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "read from", code); }
+    [[noreturn]] void fail(std::error_code code) const { fail_at("read from", code); }
 
 private:
     std::span<std::byte> left() const noexcept { return space_.subspan(done_); }
@@ -100,8 +126,8 @@ private:
 /// When all are lent it waits until there is data, and takes memory of its own.
 class receive_operation final : public stream_operation<receive_operation, rondo::buffer> {
 public:
-    receive_operation(const tcp_stream& stream, int descriptor) noexcept
-        : stream_operation(stream, descriptor, readiness::read) {}
+    explicit receive_operation(const socket_handle& socket) noexcept
+        : stream_operation(socket, readiness::read) {}
 
     int begin() noexcept;
     void prepare(io_uring_sqe& sqe) noexcept override;
@@ -109,7 +135,7 @@ public:
     bool finish(int value) noexcept override;
     void describe(std::FILE* out) const override;
     rondo::buffer value() const noexcept;
-    [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "read from", code); }
+    [[noreturn]] void fail(std::error_code code) const { fail_at("read from", code); }
 
 private:
     enum class way : std::uint8_t {
@@ -118,21 +144,23 @@ private:
         repicked,  // there is: tries the ring once more
     };
 
+    bool take(int value) noexcept;
+
     std::byte* space_ = nullptr;  // buffer `buffer` of the pool's, or memory of its own
     way way_ = way::picked;
 };
 
 class send_some_operation final : public stream_operation<send_some_operation, std::size_t> {
 public:
-    send_some_operation(const tcp_stream& stream, int descriptor,
-                        std::span<const std::byte> bytes) noexcept
-        : stream_operation(stream, descriptor, readiness::write), bytes_(bytes) {}
+    send_some_operation(const socket_handle& socket, std::span<const std::byte> bytes) noexcept
+        : stream_operation(socket, readiness::write), bytes_(bytes) {}
 
     void prepare(io_uring_sqe& sqe) noexcept override;
     int attempt() noexcept override;
+    bool finish(int value) noexcept override;
     void describe(std::FILE* out) const override;
     std::size_t value() const noexcept { return static_cast<std::size_t>(result); }
-    [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "write to", code); }
+    [[noreturn]] void fail(std::error_code code) const { fail_at("write to", code); }
 
 private:
     std::span<const std::byte> bytes_;
@@ -144,16 +172,15 @@ public:
     /// the line is depends on the machine; 10 KB in the kernel's documentation of MSG_ZEROCOPY.
     static constexpr std::size_t least_without_copy = 32 * 1024;
 
-    send_all_operation(const tcp_stream& stream, int descriptor,
-                       std::span<const std::byte> bytes) noexcept
-        : stream_operation(stream, descriptor, readiness::write), left_(bytes) {}
+    send_all_operation(const socket_handle& socket, std::span<const std::byte> bytes) noexcept
+        : stream_operation(socket, readiness::write), left_(bytes) {}
 
     void prepare(io_uring_sqe& sqe) noexcept override;
     int attempt() noexcept override;
     bool finish(int value) noexcept override;
     void describe(std::FILE* out) const override;
     void value() const noexcept {}
-    [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "write to", code); }
+    [[noreturn]] void fail(std::error_code code) const { fail_at("write to", code); }
 
 private:
     std::span<const std::byte> left_;
@@ -164,9 +191,9 @@ class send_gather_operation final : public stream_operation<send_gather_operatio
 public:
     static constexpr std::size_t window = 16;
 
-    send_gather_operation(const tcp_stream& stream, int descriptor,
+    send_gather_operation(const socket_handle& socket,
                           std::span<const std::span<const std::byte>> buffers) noexcept
-        : stream_operation(stream, descriptor, readiness::write), rest_(buffers) {}
+        : stream_operation(socket, readiness::write), rest_(buffers) {}
 
     /// For up to `window` buffers that are listed nowhere else.
     void add(std::span<const std::byte> bytes) noexcept {
@@ -179,7 +206,7 @@ public:
     bool finish(int value) noexcept override;
     void describe(std::FILE* out) const override;
     void value() const noexcept {}
-    [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "write to", code); }
+    [[noreturn]] void fail(std::error_code code) const { fail_at("write to", code); }
 
 private:
     static iovec piece(std::span<const std::byte> bytes) noexcept {
@@ -197,20 +224,20 @@ private:
 
 class hangup_operation final : public stream_operation<hangup_operation, hangup> {
 public:
-    hangup_operation(const tcp_stream& stream, int descriptor) noexcept
-        : stream_operation(stream, descriptor, readiness::read) {}
+    explicit hangup_operation(const socket_handle& socket) noexcept
+        : stream_operation(socket, readiness::read, false) {}
 
     void prepare(io_uring_sqe& sqe) noexcept override;
     int attempt() noexcept override;
     void describe(std::FILE* out) const override;
     hangup value() const noexcept;
-    [[noreturn]] void fail(std::error_code code) const { fail_on(*stream_, "wait for", code); }
+    [[noreturn]] void fail(std::error_code code) const { fail_at("wait for", code); }
 };
 
-class accept_operation final : public io_operation<accept_operation, tcp_stream> {
+class accept_operation final : public descriptor_operation<accept_operation, tcp_stream> {
 public:
-    accept_operation(tcp_listener& listener, int descriptor) noexcept
-        : io_operation(descriptor, readiness::read), listener_(&listener) {}
+    explicit accept_operation(const socket_handle& listener) noexcept
+        : descriptor_operation(listener, readiness::read) {}
 
     int begin() noexcept;
     void prepare(io_uring_sqe& sqe) noexcept override;
@@ -221,7 +248,6 @@ public:
     [[noreturn]] void fail(std::error_code code) const;
 
 private:
-    tcp_listener* listener_;
     // A sockaddr_in6 holds an IPv4 address as well, and is a fifth of a sockaddr_storage.
     sockaddr_in6 peer_{};
     socklen_t peer_size_ = sizeof(sockaddr_in6);
@@ -230,7 +256,7 @@ private:
 class connect_operation final : public io_operation<connect_operation, tcp_stream> {
 public:
     explicit connect_operation(const endpoint& peer) noexcept
-        : io_operation(-1, readiness::write), peer_(peer) {}
+        : io_operation(readiness::write), peer_(peer) {}
 
     int begin() noexcept;
     void prepare(io_uring_sqe& sqe) noexcept override;

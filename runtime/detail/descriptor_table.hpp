@@ -27,6 +27,13 @@ public:
     Entry* find(int fd) noexcept {
         return static_cast<std::size_t>(fd) < entries_.size() ? &(*this)[fd] : nullptr;
     }
+    const Entry* find(int fd) const noexcept {
+        const auto index = static_cast<std::size_t>(fd);
+        return index < entries_.size() ? &entries_[index] : nullptr;
+    }
+
+    /// The entries made so far are those of the numbers below.
+    int size() const noexcept { return static_cast<int>(entries_.size()); }
 
 private:
     [[gnu::noinline]] bool make_room_for(std::size_t index) noexcept {

@@ -1,6 +1,7 @@
 #include <rondo/runtime/detail/epoll_reactor.hpp>
 
 #include <rondo/runtime/detail/operation.hpp>
+#include <rondo/runtime/detail/owned_descriptor.hpp>
 #include <rondo/runtime/detail/pending_list.hpp>
 
 #include <sys/epoll.h>
@@ -32,16 +33,30 @@ bool concerns(std::uint32_t events, readiness wanted) noexcept {
     return true;
 }
 
+// What an event carries: its descriptor's number and, above it, which registration of the number it
+// comes from.
+std::uint64_t label(int fd, std::uint32_t registration) noexcept {
+    return std::uint64_t{registration} << 32 | static_cast<std::uint32_t>(fd);
+}
+int number_in(std::uint64_t label) noexcept { return static_cast<int>(label & UINT32_MAX); }
+std::uint32_t registration_in(std::uint64_t label) noexcept {
+    return static_cast<std::uint32_t>(label >> 32);
+}
+
+bool watch_wake_ups(int epoll, int wake_fd) noexcept {
+    epoll_event event{};
+    event.events = EPOLLIN | EPOLLET;
+    event.data.u64 = label(wake_fd, 0);
+    return ::epoll_ctl(epoll, EPOLL_CTL_ADD, wake_fd, &event) == 0;
+}
+
 }  // namespace
 
 epoll_reactor::epoll_reactor() {
     epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
     if (epoll_ < 0) throw std::system_error(errno, std::system_category(), "epoll_create1");
     wake_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    epoll_event event{};
-    event.events = EPOLLIN | EPOLLET;
-    event.data.fd = wake_fd_;
-    if (wake_fd_ < 0 || ::epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_fd_, &event) != 0) {
+    if (wake_fd_ < 0 || !watch_wake_ups(epoll_, wake_fd_)) {
         const int error = errno;
         if (wake_fd_ >= 0) ::close(wake_fd_);
         ::close(epoll_);
@@ -61,7 +76,7 @@ submission epoll_reactor::submit(operation& op) noexcept {
         return submission::finished;
     }
     entry& at = *known;
-    const bool is_read = op.waits_for == readiness::read;
+    const bool is_read = op.direction == readiness::read;
     if (!is_read || !at.drained) {
         if (try_to_finish(op)) {
             if (is_read) at.drained = op.drained && !at.ended;
@@ -69,7 +84,7 @@ submission epoll_reactor::submit(operation& op) noexcept {
         }
     }
     if (!at.registered || op.fd_is_foreign) {
-        if (const int error = watch(op, at); error != 0) {
+        if (const int error = watch(op.fd, at); error != 0) {
             // What a drained read was not tried for may have come all the same.
             if (std::exchange(at.drained, false)) return submit(op);
             op.result = -error;
@@ -81,15 +96,15 @@ submission epoll_reactor::submit(operation& op) noexcept {
     return submission::pending;
 }
 
-int epoll_reactor::watch(const operation& op, entry& at) noexcept {
+int epoll_reactor::watch(int fd, entry& at) noexcept {
     epoll_event event{};
     event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET;
-    event.data.fd = op.fd;
-    if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, op.fd, &event) != 0) {
+    event.data.u64 = label(fd, ++at.registrations);
+    if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) {
         // MOD reports afresh what is ready now, which is what a first registration does too.
-        if (errno != EEXIST || ::epoll_ctl(epoll_, EPOLL_CTL_MOD, op.fd, &event) != 0) return errno;
+        if (errno != EEXIST || ::epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event) != 0) return errno;
     }
-    at.registered = true;
+    if (!std::exchange(at.registered, true)) ++registered_;
     at.drained = false;
     at.ended = false;
     return 0;
@@ -98,7 +113,14 @@ int epoll_reactor::watch(const operation& op, entry& at) noexcept {
 void epoll_reactor::unwatch_if_foreign(const operation& op, entry& at) noexcept {
     if (!op.fd_is_foreign || at.waiting != nullptr) return;
     ::epoll_ctl(epoll_, EPOLL_CTL_DEL, op.fd, nullptr);
-    at = entry{};
+    forget(at);
+}
+
+// All but who waits.
+void epoll_reactor::forget(entry& at) noexcept {
+    if (std::exchange(at.registered, false)) --registered_;
+    at.drained = false;
+    at.ended = false;
 }
 
 void epoll_reactor::cancel(operation& op) noexcept {
@@ -110,20 +132,25 @@ void epoll_reactor::cancel(operation& op) noexcept {
     complete(op);
 }
 
-void epoll_reactor::retry(int fd, std::uint32_t events) noexcept {
+void epoll_reactor::retry(const epoll_event& event) noexcept {
+    const int fd = number_in(event.data.u64);
+    const std::uint32_t events = event.events;
     entry& at = entries_[fd];
+    if (at.registrations != registration_in(event.data.u64) || !at.registered) [[unlikely]]
+        return count_stray();
+    if (at.waiting == nullptr) unregister_moved(fd, at);
     if ((events & read_events) != 0) at.drained = false;
     if ((events & end_events) != 0) at.ended = true;
     operation** link = &at.waiting;
     while (*link != nullptr) {
         operation& op = **link;
-        if (!concerns(events, op.waits_for) || !try_to_finish(op)) {
+        if (!concerns(events, op.direction) || !try_to_finish(op)) {
             link = &op.next_on_fd;
             continue;
         }
         *link = op.next_on_fd;
         --waiting_;
-        if (op.waits_for == readiness::read) at.drained = op.drained && !at.ended;
+        if (op.direction == readiness::read) at.drained = op.drained && !at.ended;
         unwatch_if_foreign(op, at);
         complete(op);
     }
@@ -150,13 +177,15 @@ void epoll_reactor::wait(std::int64_t deadline) noexcept {
     // still in the cache: some per cent of an echo server's processor time, beside 256 at once.
     std::array<epoll_event, 32> events;
     const int count = wait_for_events(deadline, events.data(), static_cast<int>(events.size()));
+    const int set = epoll_;
     for (int i = 0; i < count; ++i) {
         const epoll_event& event = events[static_cast<std::size_t>(i)];
-        if (event.data.fd == wake_fd_) {
+        if (event.data.u64 == label(wake_fd_, 0)) {
             std::uint64_t ignored;
             [[maybe_unused]] const auto got = ::read(wake_fd_, &ignored, sizeof ignored);
         } else {
-            retry(event.data.fd, event.events);
+            retry(event);
+            if (epoll_ != set) break;  // the new set tells again of the rest
         }
     }
 }
@@ -168,21 +197,75 @@ void epoll_reactor::wake() noexcept {
 
 void epoll_reactor::opened(int fd) noexcept { release(fd); }
 
-// Else each byte for the other reactor would wake this one. What entries_ holds of the descriptor
-// is wrong from now on, until opened() is called for its number, as for every descriptor that
-// comes.
-void epoll_reactor::disown(int fd) noexcept { ::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr); }
+// Who polls the descriptor is told afresh what it is ready for.
+void epoll_reactor::arrived(int fd) noexcept {
+    entry* const at = entries_.find(fd);
+    if (at == nullptr) return;
+    end_waiting(*at, EBADF, false);
+    forget(*at);
+    if (at->waiting == nullptr) return;
+    if (const int error = watch(fd, *at); error != 0) end_waiting(*at, error, true);
+}
+
+const operation* epoll_reactor::first_pending(int fd) const noexcept {
+    const entry* const at = entries_.find(fd);
+    return at != nullptr ? at->waiting : nullptr;
+}
 
 void epoll_reactor::release(int fd) noexcept {
     entry* const at = entries_.find(fd);
     if (at == nullptr) return;
-    while (operation* op = at->waiting) {
-        at->waiting = op->next_on_fd;
+    end_waiting(*at, EBADF, true);
+    forget(*at);
+}
+
+void epoll_reactor::end_waiting(entry& at, int error, bool foreign_too) noexcept {
+    operation** link = &at.waiting;
+    while (operation* const op = *link) {
+        if (op->fd_is_foreign && !foreign_too) {
+            link = &op->next_on_fd;
+            continue;
+        }
+        *link = op->next_on_fd;
         --waiting_;
-        op->result = -EBADF;
+        op->result = -error;
         complete(*op);
     }
-    *at = entry{};
+}
+
+// Nobody here waits for the descriptor. Where another reactor uses it now, each byte for that one
+// would wake this one.
+void epoll_reactor::unregister_moved(int fd, entry& at) noexcept {
+    const descriptor_record* const known = find_record(fd);
+    // Relaxed: what another reactor has just done to it is noticed at the next event.
+    if (known == nullptr || known->reactor.load(std::memory_order_relaxed) == id()) return;
+    if (::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr) != 0) count_stray();
+    forget(at);
+}
+
+// An event of a descriptor that was closed here, and whose number can no longer end its
+// registration: epoll(7), question 6.
+void epoll_reactor::count_stray() noexcept {
+    // To make the set afresh costs a call for each descriptor, so as many may come before.
+    if (++strays_ > registered_) renew_set();
+}
+
+void epoll_reactor::renew_set() noexcept {
+    strays_ = 0;
+    const int fresh = ::epoll_create1(EPOLL_CLOEXEC);
+    if (fresh < 0) return;
+    if (!watch_wake_ups(fresh, wake_fd_)) {
+        ::close(fresh);
+        return;
+    }
+    ::close(std::exchange(epoll_, fresh));
+    for (int fd = 0; fd < entries_.size(); ++fd) {
+        entry& at = entries_[fd];
+        // A descriptor that nobody waits for is registered again at its next EAGAIN.
+        forget(at);
+        if (at.waiting == nullptr) continue;
+        if (const int error = watch(fd, at); error != 0) end_waiting(at, error, true);
+    }
 }
 
 void epoll_reactor::close(int fd) noexcept {

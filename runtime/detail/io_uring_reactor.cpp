@@ -191,7 +191,7 @@ void io_uring_reactor::send(operation& op) noexcept {
     }
     op.reactor_state |= in_kernel;
     if ((op.reactor_state & polling) != 0) {
-        io_uring_prep_poll_add(sqe, op.fd, static_cast<unsigned>(poll_events(op.waits_for)));
+        io_uring_prep_poll_add(sqe, op.fd, static_cast<unsigned>(poll_events(op.direction)));
     } else {
         op.prepare(*sqe);
         if (sqe->opcode == IORING_OP_SEND_ZC) op.reactor_state |= without_copy;
@@ -358,27 +358,27 @@ void io_uring_reactor::completed(operation& op, const io_uring_cqe& completion) 
         }
         value = op.result;
     }
-    const bool asked_to_end = op.cancel_wanted || op.fd_closed;
+    const auto asked_to_end = [&op] { return op.cancel_wanted || op.fd_closed; };
     if ((op.reactor_state & without_copy) != 0) {
         op.reactor_state &= static_cast<std::uint8_t>(~(sent | without_copy));
-        if (asked_to_end) value = -ECANCELED;  // whatever it says, its connection is no more
+        if (asked_to_end()) value = -ECANCELED;  // whatever it says, its connection is no more
     }
     if ((op.reactor_state & polling) != 0) {
         op.reactor_state &= static_cast<std::uint8_t>(~polling);
-        if (value >= 0 && !asked_to_end) return send(op);
+        if (value >= 0 && !asked_to_end()) return send(op);
         op.result = value >= 0 ? -ECANCELED : value;
         return retire(op);
     }
     if (value == -EAGAIN) {
         // The descriptor is non-blocking, and the kernel takes that as a wish not to wait.
-        if (!asked_to_end) {
+        if (!asked_to_end()) {
             op.reactor_state |= polling;
             return send(op);
         }
         value = -ECANCELED;
     }
     if (!op.finish(value)) {
-        if (!asked_to_end) return send(op);
+        if (!asked_to_end()) return send(op);
         op.result = -ECANCELED;
     }
     retire(op);
@@ -417,15 +417,37 @@ void io_uring_reactor::wake() noexcept {
 
 void io_uring_reactor::opened(int fd) noexcept { release(fd); }
 
+void io_uring_reactor::arrived(int fd) noexcept {
+    entry* const at = entries_.find(fd);
+    if (at != nullptr && at->pending != nullptr) end_pending(*at, false);
+}
+
+void io_uring_reactor::hand_over(int fd) noexcept {
+    if (first_pending(fd) != nullptr) flush();
+}
+
+const operation* io_uring_reactor::first_pending(int fd) const noexcept {
+    const entry* const at = entries_.find(fd);
+    return at != nullptr ? at->pending : nullptr;
+}
+
 void io_uring_reactor::release(int fd) noexcept {
     entry* const at = entries_.find(fd);
-    if (at == nullptr || at->pending == nullptr) return;
-    while (operation* op = at->pending) {
-        at->pending = op->next_on_fd;
+    if (at != nullptr && at->pending != nullptr) end_pending(*at, true);
+}
+
+// Ends what is pending with -EBADF, as far as it was not cancelled before.
+void io_uring_reactor::end_pending(entry& at, bool foreign_too) noexcept {
+    operation** link = &at.pending;
+    while (operation* const op = *link) {
+        if (op->fd_is_foreign && !foreign_too) {
+            link = &op->next_on_fd;
+            continue;
+        }
+        *link = op->next_on_fd;
         op->fd_closed = true;
         cancel(*op);
     }
-    *at = entry{};
     // The cancelled requests hold the file open: let them go before the caller closes its number
     // for it.
     flush();

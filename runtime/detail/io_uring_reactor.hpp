@@ -31,7 +31,9 @@ public:
     void wait(std::int64_t deadline) noexcept override;
     void wake() noexcept override;
     void opened(int fd) noexcept override;
-    void disown(int) noexcept override {}
+    void arrived(int fd) noexcept override;
+    void hand_over(int fd) noexcept override;
+    const operation* first_pending(int fd) const noexcept override;
     void release(int fd) noexcept override;
     void close(int fd) noexcept override;
     void flush() noexcept override;
@@ -82,6 +84,7 @@ private:
     void collect() noexcept;
     void completed(operation& op, const io_uring_cqe& completion) noexcept;
     void retire(operation& op) noexcept;
+    void end_pending(entry& at, bool foreign_too) noexcept;
 
     io_uring ring_{};
     unsigned features_ = 0;

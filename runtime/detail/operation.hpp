@@ -8,11 +8,14 @@
 //         ...
 //     };
 //
-// An operation lives in the awaiter, in the frame of the coroutine that waits. Once submitted it is
-// finished only by its last completion; until then it stays where it is, and so do its buffers and
-// its descriptor. A new kind of operation (files, datagrams, processes) is a new class of this
+// An operation lives in the awaiter, in the frame of the coroutine that waits. It may be made long
+// before it starts, and takes the number of its descriptor only then. Once submitted it is finished
+// only by its last completion; until then it stays where it is, and so do its buffers and its
+// descriptor. A new kind of operation (files, datagrams, processes) is a new class of this
 // shape and touches neither scheduler nor reactors.
 
+#include <rondo/runtime/detail/misuse.hpp>
+#include <rondo/runtime/detail/owned_descriptor.hpp>
 #include <rondo/runtime/detail/promise_base.hpp>
 #include <rondo/runtime/detail/reactor.hpp>
 #include <rondo/runtime/errors.hpp>
@@ -33,8 +36,35 @@ namespace rondo::detail {
 /// What an operation waits for when the kernel says EAGAIN.
 enum class readiness : std::uint8_t { read, write, any };
 
-class operation : public suspension {
+class operation;
+
+/// What an operation and its reactor tell each other. Plain data, so that an operation that has not
+/// started is copied in one piece.
+struct operation_data {
+    operation* next_on_fd = nullptr;   // reactor: the pending operations of one descriptor
+    operation* next_queued = nullptr;  // reactor: those that wait for a free queue entry
+    int fd = -1;                       // from begin() on
+    int result = 0;                    // of the last completion: a value, or minus an errno
+    readiness direction : 2 = readiness::read;
+    // the task was cancelled while this was pending, and the descriptor was not closed before
+    bool cancel_wanted : 1 = false;
+    bool fd_closed : 1 = false;      // the descriptor was closed while this was pending
+    bool fd_is_foreign : 1 = false;  // the descriptor may be closed without the reactor being told
+    bool takes_turns : 1 = false;    // no two of these may be pending in the same direction
+    bool try_first : 1 = false;  // before submit(): the call would not block, as far as is known
+    // after finish(): it took all there was; more will make the descriptor ready anew. Before
+    // finish(), on io_uring: the kernel did not say that there is more.
+    bool drained : 1 = false;
+    std::uint8_t reactor_state = 0;  // belongs to the reactor
+    // before finish(): the buffer that the kernel picked for what it received, lent to the operation,
+    // or buffer_pool::none; of a send without copy, `copied` where there was one after all
+    std::uint16_t buffer = 0xffff;
+};
+
+class operation : public suspension, public operation_data {
 public:
+    static constexpr std::uint16_t copied = 0xfffe;  // see buffer
+
     /// Fills in the request. Called at each submission, so also after a result that finish() did
     /// not accept.
     virtual void prepare(io_uring_sqe& sqe) noexcept = 0;
@@ -51,27 +81,8 @@ public:
 
     void cancel() noexcept final;
 
-    operation* next_on_fd = nullptr;   // reactor: the pending operations of one descriptor
-    operation* next_queued = nullptr;  // reactor: those that wait for a free queue entry
-    int fd = -1;
-    int result = 0;  // of the last completion: a value, or minus an errno
-    readiness waits_for;
-    bool cancel_wanted = false;      // the task was cancelled while this was pending
-    bool fd_closed : 1 = false;      // the descriptor was closed while this was pending
-    bool fd_is_foreign : 1 = false;  // the descriptor may be closed without the reactor being told
-    bool try_first = false;  // before submit(): the call would not block, as far as is known
-    // after finish(): it took all there was; more will make the descriptor ready anew. Before
-    // finish(), on io_uring: the kernel did not say that there is more.
-    bool drained = false;
-    std::uint8_t reactor_state = 0;  // belongs to the reactor
-    // before finish(): the buffer that the kernel picked for what it received, lent to the operation,
-    // or buffer_pool::none; of a send without copy, `copied` where there was one after all
-    std::uint16_t buffer = 0xffff;
-    static constexpr std::uint16_t copied = 0xfffe;
-
 protected:
-    operation(int descriptor, readiness direction) noexcept
-        : fd(descriptor), waits_for(direction) {}
+    explicit operation(readiness wanted) noexcept : operation_data{.direction = wanted} {}
     operation(const operation&) = default;
     operation& operator=(const operation&) = default;
     ~operation() = default;
@@ -86,9 +97,15 @@ inline bool try_to_finish(operation& op) noexcept {
     }
 }
 
+/// Ends the program where a task reads while another one does, or writes while another one does.
+void check_turn(const operation& op, std::source_location where) noexcept;
+
 /// Gives a finished operation back to its task.
 inline void complete(operation& op) noexcept {
-    if (op.fd_closed && op.result == -ECANCELED) op.result = -EBADF;
+    if (op.fd_closed) [[unlikely]] {
+        const bool was_ended = op.result == -ECANCELED || op.result == -EINTR;
+        if (was_ended && !op.cancel_wanted) op.result = -EBADF;
+    }
     --current_core->operations;
     current_core->wake(*op.task);
 }
@@ -96,7 +113,7 @@ inline void complete(operation& op) noexcept {
 /// The awaiter half of an operation. Derived has:
 ///   Value value()                what a result >= 0 means
 ///   [[noreturn]] void fail(std::error_code)   throws, saying what was tried on what
-///   int begin()                  optional: what must be done first; minus an errno ends it there
+///   int begin()                  what must be done first: sets fd; minus an errno ends it there
 ///   void abandon()               optional: cleans up after a failure or cancellation
 ///   std::error_code code()       optional: the meaning of a result < 0 that is no errno
 template <class Derived, class Value>
@@ -142,14 +159,10 @@ private:
             result = -ECANCELED;
             return submission::finished;
         }
-        if constexpr (requires(Derived& derived) { derived.begin(); }) {
-            result = static_cast<Derived&>(*this).begin();
-            if (result < 0) return submission::finished;
-        }
-        if (fd < 0) [[unlikely]] {
-            result = -EBADF;
+        result = static_cast<Derived&>(*this).begin();
+        if (result < 0) [[unlikely]]
             return submission::finished;
-        }
+        if constexpr (debug_checks) check_turn(*this, where);
         block(*this, waiter, where);
         const submission state = core.io->submit(*this);
         if (state == submission::finished) {
@@ -169,6 +182,47 @@ private:
         if constexpr (requires { self.code(); }) return self.code();
         return {-result, std::system_category()};
     }
+};
+
+/// An operation on an owned descriptor. It may be made long before it starts: in between the owner
+/// may have moved, which makes no difference, or have closed the descriptor, which is EBADF. Neither
+/// does it matter where the owner moves while the operation is pending.
+template <class Derived, class Value>
+class descriptor_operation : public io_operation<Derived, Value> {
+public:
+    int begin() noexcept {
+        if (!is_open()) [[unlikely]]
+            return why_not_open(*record_);
+        if (record_->reactor.load(std::memory_order_relaxed) != current_core->reactor_id)
+            [[unlikely]]
+            settle_here(*record_);
+        this->fd = record_->number;
+        return 0;
+    }
+
+protected:
+    descriptor_operation(const owned_descriptor& descriptor, readiness direction) noexcept
+        : io_operation<Derived, Value>(direction),
+          generation_(descriptor.generation_),
+          record_(descriptor.record_) {}
+    ~descriptor_operation() = default;
+
+    /// False once the descriptor was closed, whatever has its number now.
+    bool is_open() const noexcept {
+        // Relaxed: the task that asks and the one that closed it are on one scheduler, or one after
+        // the other.
+        return record_->generation.load(std::memory_order_relaxed) == generation_;
+    }
+
+    /// Precondition: the descriptor is open, as it is from begin() on while fd_closed is false.
+    descriptor_record& record() const noexcept { return *record_; }
+
+    /// Null once the descriptor was closed.
+    const owned_descriptor* owner() const noexcept { return is_open() ? record_->owner : nullptr; }
+
+private:
+    std::uint32_t generation_;  // first: it fits in behind what the base ends with
+    descriptor_record* record_;
 };
 
 }  // namespace rondo::detail

@@ -48,7 +48,22 @@ buffer_pool* reactor::make_buffers() noexcept {
     return buffers_;
 }
 
+void check_turn(const operation& op, std::source_location where) noexcept {
+    if (!op.takes_turns) return;
+    const operation* other = current_core->io->first_pending(op.fd);
+    for (; other != nullptr; other = other->next_on_fd) {
+        // One that was cancelled has ended as far as its task can do anything about it.
+        if (!other->takes_turns || other->direction != op.direction || other->cancel_wanted)
+            continue;
+        misuse(op.direction == readiness::read
+                   ? "a stream is read while another task reads from it"
+                   : "a stream is written while another task writes to it",
+               where);
+    }
+}
+
 void operation::cancel() noexcept {
+    if (fd_closed) return;  // it is about to end with that
     cancel_wanted = true;
     current_core->io->cancel(*this);
 }

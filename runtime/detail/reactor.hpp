@@ -65,9 +65,16 @@ public:
     /// more.
     virtual void opened(int fd) noexcept = 0;
 
-    /// The descriptor is used by another reactor from now on. Any thread. Precondition: nothing is
-    /// pending on it.
-    virtual void disown(int fd) noexcept = 0;
+    /// Tells that a descriptor is about to be used here that is new, or that another reactor has
+    /// used so far. What waits for its readiness already goes on.
+    virtual void arrived(int fd) noexcept = 0;
+
+    /// Sees to it that the kernel has what was submitted on this descriptor, before a call that does
+    /// not go through the reactor.
+    virtual void hand_over(int fd) noexcept = 0;
+
+    /// The pending operations of this descriptor, through operation::next_on_fd.
+    virtual const operation* first_pending(int fd) const noexcept = 0;
 
     /// Lets go of a descriptor that is about to be closed. Operations still pending on it end with
     /// -EBADF.
