@@ -458,6 +458,28 @@ TEST_CASE("map waits for no room: jobs follow on jobs") {
     CHECK(sum == 4'950);
 }
 
+TEST_CASE("a map that finds the pool full spreads over the threads that become free") {
+    constexpr int threads = 4;
+    thread_pool pool{{.threads = threads, .max_pending = 1}};
+    std::optional<blocked_pool> blocked{std::in_place, pool};
+    const auto waiting = pool.try_submit(add, 1, 1);  // takes the room
+    REQUIRE(waiting.has_value());
+    std::atomic<int> running{0};
+    // True where all threads worked for the map at the same time.
+    const auto meet = [&running](int) {
+        ++running;
+        const auto give_up = std::chrono::steady_clock::now() + 10s;
+        while (running.load() < threads) {
+            if (std::chrono::steady_clock::now() > give_up) return false;
+            std::this_thread::yield();
+        }
+        return true;
+    };
+    auto results = pool.map(meet, numbers(3 * threads));
+    blocked.reset();
+    for (const bool together : results) CHECK(together);
+}
+
 TEST_CASE("a map that is dropped early cancels what has not started") {
     for (const std::size_t max_pending : {0u, 2u}) {
         CAPTURE(max_pending);

@@ -30,7 +30,9 @@ public:
     using value = decltype(call(std::declval<F&>(), std::declval<Args&>()));
 
     /// Makes a job of each element of `args`, in order, and queues as many as the pool has room
-    /// for, at least one; each that ends queues the next.
+    /// for, at least one. Each that ends queues the next. Each that starts queues another one in
+    /// the place that it has left, until as many are on their way as the pool has threads: so a map
+    /// that found the pool full gets the threads that become free.
     static std::vector<future<value>> start(pool_core& pool, F f, std::vector<Args> args) {
         const auto plan = std::make_shared<map_plan>(pool, std::move(f), args.size());
         std::vector<future<value>> results;
@@ -65,6 +67,7 @@ private:
         // A thread that cancels it may use the plan until start() or discarding it has said who it
         // belongs to.
         void run() noexcept override {
+            plan_->widen();
             this->run_once([this]() -> value { return map_plan::call(plan_->f_, *args_); }, args_);
             end();
         }
@@ -114,11 +117,22 @@ private:
         while (pool_.take_room()) {
             map_job* const next = take_next();
             if (next == nullptr) return pool_.withdraw();
+            width_.fetch_add(1, std::memory_order_relaxed);
             if (!pool_.push(*next)) {
                 pool_.withdraw();
                 next->abandon();
             }
         }
+    }
+
+    void widen() noexcept {
+        if (next_.load(std::memory_order_relaxed) >= jobs_.size()) return;
+        // relaxed, all of width_: it guards nothing
+        std::size_t width = width_.load(std::memory_order_relaxed);
+        do {
+            if (width >= pool_.size()) return;
+        } while (!width_.compare_exchange_weak(width, width + 1, std::memory_order_relaxed));
+        queue_next();
     }
 
     void queue_next() noexcept {
@@ -145,6 +159,8 @@ private:
     // it has left this, or was queued and has ended.
     std::vector<std::atomic<map_job*>> jobs_;
     std::atomic<std::size_t> next_{1};
+    // How many were queued and have not ended, while some are left to queue.
+    std::atomic<std::size_t> width_{1};
 };
 
 }  // namespace rondo::detail
