@@ -51,6 +51,30 @@ void spread_cancellation(scope_node& top) noexcept {
     }
 }
 
+namespace {
+
+bool is_closed_shield(const scope_node& node) noexcept {
+    return (node.flags & scope_node::shielded) != 0 && !node.is_cancelled() &&
+           node.parent->is_cancelled();
+}
+
+}  // namespace
+
+bool has_closed_shield(const scope_node& top) noexcept {
+    scope_node& root = const_cast<scope_node&>(top);
+    for (scope_node* node = next_below(root, root); node != nullptr;
+         node = next_below(root, *node)) {
+        if (is_closed_shield(*node)) return true;
+    }
+    return false;
+}
+
+void open_shields(scope_node& top) noexcept {
+    for (scope_node* node = next_below(top, top); node != nullptr; node = next_below(top, *node)) {
+        if (is_closed_shield(*node)) cancel_subtree(*node);
+    }
+}
+
 void attach_subtree(scope_node& node, scope_node& under) noexcept {
     node.attach(under);
     if (node.is_cancelled()) spread_cancellation(node);
@@ -80,8 +104,9 @@ void leave_scope(scope_state& scope) noexcept {
 void cancel_scope::set_deadline(std::chrono::steady_clock::time_point deadline) noexcept {
     detail::timer_wheel& timers = detail::current_core->timers;
     timers.cancel(deadline_);
-    if (deadline == std::chrono::steady_clock::time_point::max() || cancelled()) return;
     const std::int64_t at = detail::to_ns(deadline);
+    // A timer for one that never comes would make a deadlock inside look like a wait that ends.
+    if (at >= detail::longest_wait_ns || cancelled()) return;
     if (at <= detail::now_ns()) {
         detail::cancel_subtree(*this, deadline_expired);
     } else {
@@ -91,6 +116,7 @@ void cancel_scope::set_deadline(std::chrono::steady_clock::time_point deadline) 
 
 void cancel_scope::start_with_deadline(std::chrono::steady_clock::time_point deadline) noexcept {
     const std::int64_t at = detail::to_ns(deadline);
+    if (at >= detail::longest_wait_ns) return;  // as in set_deadline()
     if (at <= detail::now_ns()) flags |= last_turn;
     detail::current_core->timers.arm(deadline_, at);
 }

@@ -54,7 +54,7 @@ public:
     void cancel() noexcept { detail::cancel_subtree(*this); }
 
     /// Cancels the scope at `deadline`; one in the past does so at once. The latest call counts;
-    /// time_point::max() takes the deadline back.
+    /// time_point::max(), or another one more than 146 years ahead, takes the deadline back.
     void set_deadline(std::chrono::steady_clock::time_point deadline) noexcept;
 
     /// Cancels the scope when `limit` has passed from now on: a deadline as above, put off by each

@@ -20,8 +20,11 @@ public:
     timeout_error();
 };
 
-/// Thrown by run() when tasks are left that nothing could ever wake. what() is the dump of all
-/// tasks; before it, where mutexes are the cause, who holds which and waits for which.
+/// Thrown by run() when tasks are left that nothing could ever wake: every reactor sleeps without a
+/// timer or a request in the kernel, the runtime's pool is idle, and the process has no other
+/// thread. All tasks are cancelled before it is thrown; what a shield with a grace protects has
+/// that long to end. what() is the dump of all tasks; before it, where mutexes are the cause, who
+/// holds which and waits for which.
 class deadlock_error : public std::runtime_error {
 public:
     using std::runtime_error::runtime_error;

@@ -1,5 +1,6 @@
 #include <rondo/runtime/runtime.hpp>
 
+#include <rondo/runtime/detail/all_asleep.hpp>
 #include <rondo/runtime/detail/deadlock.hpp>
 #include <rondo/runtime/detail/misuse.hpp>
 #include <rondo/runtime/detail/runtime_threads.hpp>
@@ -9,6 +10,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <mutex>
 #include <new>
@@ -165,41 +167,73 @@ std::exception_ptr runtime_threads::failure() noexcept {
     return failure_;
 }
 
-void runtime_threads::look_for_deadlock() noexcept {
+bool runtime_threads::end_deadlock(scheduler& caller) noexcept {
+    std::string text;
     std::exception_ptr error;
     try {
-        // Held while the others' tasks are looked at: a scheduler that wakes to look by itself
-        // waits here, and touches nothing.
+        // One scheduler asks at a time. None of the others touches its tasks before it is told.
         const std::lock_guard lock(changing_);
-        if (!is_deadlocked()) return;
+        if (!is_deadlocked()) return false;
         std::vector<const scheduler_core*> cores;
         for (auto& each : schedulers_) cores.push_back(&each->core_);
-        error = std::make_exception_ptr(deadlock_error(describe_deadlock(cores)));
+        text = describe_deadlock(cores);
+        error = std::make_exception_ptr(deadlock_error(text));
+        // What it does next makes others' tasks ready, so nobody else may find the same.
+        caller.sleeps_.end();
     } catch (const std::bad_alloc&) {
-        return;  // the schedulers look again
+        return false;  // the schedulers look again
     }
-    fail(std::move(error));
+    if (stopping_.load()) {
+        end_stuck_stop(text, std::move(error));
+    } else {
+        fail(std::move(error));
+    }
+    return true;
 }
 
-bool runtime_threads::is_deadlocked() {
-    // Whoever holds a runtime that has threads of its own may submit to it.
-    if (!first_is_here_ || stopping_.load() || failure_) return false;
-    std::size_t threads = size();
-    if (thread_pool* pool = pool_.load()) {
-        if (!pool->idle()) return false;
-        threads += pool->size();
+// A task that was cancelled and goes on waiting for another task is inside a shield: every other
+// wait for a message ends. Until somebody is told to open a shield, all schedulers sleep, and what
+// they own may be read here.
+void runtime_threads::end_stuck_stop(const std::string& text, std::exception_ptr error) noexcept {
+    const bool can_end = std::ranges::any_of(
+        schedulers_, [](const auto& each) { return has_closed_shield(each->core_.root); });
+    write_report(can_end ? "rondo: shield() keeps the cancellation from tasks that nothing can "
+                           "wake; it reaches them now\n"
+                         : "rondo: tasks that nothing can wake do not end when cancelled\n");
+    write_report(text);
+    if (!can_end) std::abort();
+    {
+        const std::lock_guard lock(changing_);
+        if (!failure_) failure_ = std::move(error);
     }
-    if (threads_of_process() != threads) return false;
-    // They are looked at one after the other: one that has been may since have been woken by one
-    // that was still to come, which then went to sleep. So all are looked at twice, and those that
-    // sleep in one go from the first look to the second all slept at the moment between the two.
-    std::vector<unsigned> sleeps;
-    for (const auto& each : schedulers_) sleeps.push_back(each->sleeps_without_hope_.load());
-    return std::ranges::all_of(sleeps, [](unsigned count) { return count % 2 == 1; }) &&
-           std::ranges::equal(schedulers_, sleeps, [](const auto& each, unsigned count) {
-               return each->core_.messages.empty() && each->core_.posting.load() == 0 &&
-                      each->sleeps_without_hope_.load() == count;
-           });
+    for (auto& each : schedulers_) {
+        if (current_core == &each->core_) {
+            each->open_shields();
+        } else {
+            each->core_.post(each->open_shields_message_);
+        }
+    }
+}
+
+// all_asleep.hpp has the proof.
+bool runtime_threads::is_deadlocked() const {
+    // Whoever holds a runtime that has threads of its own may submit to it.
+    if (!first_is_here_) return false;
+    const thread_pool* const made = pool_.load();
+    const pool_core* const pool = made != nullptr ? made->core_.get() : nullptr;
+    return all_asleep(
+        [&](sleep_pass& pass) {
+            for (const auto& each : schedulers_) pass.look_at(each->sleeps_);
+            if (pool != nullptr) pool->show_sleeps(pass);
+        },
+        [&] {
+            const std::size_t threads = size() + (pool != nullptr ? pool->threads() : 0);
+            return threads_of_process() == threads &&
+                   std::ranges::all_of(
+                       schedulers_,
+                       [](const auto& each) { return each->core_.messages.empty(); }) &&
+                   (pool == nullptr || !pool->any_job());
+        });
 }
 
 thread_pool& runtime_threads::pool() {

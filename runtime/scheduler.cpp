@@ -78,6 +78,9 @@ scheduler::scheduler(const runtime_options& options, detail::runtime_threads& th
     cancel_message_.run = [](detail::inbox_message&) noexcept {
         this_scheduler().cancel_everything();
     };
+    open_shields_message_.run = [](detail::inbox_message&) noexcept {
+        this_scheduler().open_shields();
+    };
     halt_message_.run = [](detail::inbox_message&) noexcept { this_scheduler().halting_ = true; };
     detail::current_core = &core_;
 }
@@ -238,32 +241,39 @@ void scheduler::idle() noexcept {
 
 void scheduler::sleep() noexcept {
     const bool may_sleep = core_.messages.announce_sleep();
-    const std::int64_t deadline = core_.timers.next_deadline();
-    const bool nothing_due = deadline == detail::timer_wheel::never && core_.operations == 0;
-    if (may_sleep && nothing_due && (tasks_.running_ != 0 || core_.stays != 0)) {
-        sleep_without_hope();
+    if (!may_sleep) {
+        reactor_->wait(detail::reactor::no_wait);
+    } else if (core_.timers.empty() && core_.operations == 0) {
+        sleep_until_message();
     } else {
-        reactor_->wait(may_sleep ? deadline : detail::reactor::no_wait);
+        reactor_->wait(core_.timers.next_deadline());
     }
     core_.messages.end_sleep();
 }
 
-// Only a message can help now. If none comes for a while, looks whether one still can; and again,
-// more and more rarely.
-void scheduler::sleep_without_hope() noexcept {
+// Only a message can help now. Where tasks wait for one and none comes for a while, looks whether
+// one still can; and again, more and more rarely. Until there is a message it stays in here, also
+// when a wake-up that was written late ends a wait: another scheduler that has found a deadlock may
+// be reading all that this one owns.
+void scheduler::sleep_until_message() noexcept {
     constexpr std::int64_t first_look = 20'000'000;
     constexpr std::int64_t most_patience = 10'000'000'000;
-    ++sleeps_without_hope_;
+    const bool has_tasks = tasks_.running_ != 0 || core_.stays != 0;
+    sleeps_.begin();
     for (std::int64_t patience = first_look;; patience = std::min(2 * patience, most_patience)) {
-        const std::int64_t until = detail::now_ns() + patience;
+        const std::int64_t until =
+            has_tasks ? detail::now_ns() + patience : detail::reactor::forever;
+        bool is_empty = false;
         do {
             reactor_->wait(until);
-        } while (core_.messages.empty() && detail::now_ns() < until);
-        if (!core_.messages.empty()) break;
-        threads_.look_for_deadlock();
-        if (!core_.ready.empty()) break;  // it has cancelled them
+            // Announced for each wait: a wake-up that was written late has cleared the flag.
+            is_empty = core_.messages.announce_sleep();
+        } while (is_empty && (!has_tasks || detail::now_ns() < until));
+        if (!is_empty) return sleeps_.end();
+        if (threads_.end_deadlock(*this)) return;
     }
-    ++sleeps_without_hope_;
 }
+
+void scheduler::open_shields() noexcept { detail::open_shields(core_.root); }
 
 }  // namespace rondo

@@ -9,6 +9,7 @@
 // kernel in one call, and sleeps only when nothing is left to run. A runtime has one for each of
 // its threads.
 
+#include <rondo/runtime/detail/all_asleep.hpp>
 #include <rondo/runtime/detail/core.hpp>
 #include <rondo/runtime/detail/spin_policy.hpp>
 #include <rondo/runtime/future.hpp>
@@ -205,7 +206,8 @@ private:
     void take_messages() noexcept;
     void idle() noexcept;
     void sleep() noexcept;
-    void sleep_without_hope() noexcept;
+    void sleep_until_message() noexcept;
+    void open_shields() noexcept;
 
     detail::runtime_threads& threads_;
     const std::size_t index_;
@@ -216,10 +218,11 @@ private:
     detail::scheduled_call* calls_ = nullptr;  // those that are still to come
     detail::spin_policy spin_policy_;
     bool halting_ = false;
-    // Odd while it sleeps and only a message can wake it. It counts, so that who looks twice knows
-    // whether it has been awake in between.
-    std::atomic<unsigned> sleeps_without_hope_{0};
+    // The sleeps that only a message can end: without a timer, and with nothing pending in the
+    // kernel. all_asleep.hpp says what the count is for.
+    detail::sleep_count sleeps_;
     detail::inbox_message cancel_message_;
+    detail::inbox_message open_shields_message_;
     detail::inbox_message halt_message_;
 };
 

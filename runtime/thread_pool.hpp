@@ -51,6 +51,8 @@ class mapped_unordered;
 
 namespace detail {
 
+class runtime_threads;
+
 template <class F, class... Args>
 using call_result_t = std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>;
 
@@ -198,6 +200,7 @@ public:
     std::size_t size() const noexcept { return core_->size(); }
 
 private:
+    friend class detail::runtime_threads;
     template <class F>
     friend auto detail::submit_job(thread_pool& pool, F f) -> future<std::invoke_result_t<F>>;
 

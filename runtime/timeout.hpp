@@ -147,7 +147,8 @@ auto with_timeout(std::chrono::duration<Rep, Period> limit, Awaitable&& work) {
 }
 
 /// Awaits `work` out of reach of any cancellation from outside. Its own deadlines and groups work
-/// as ever.
+/// as ever. Only where the runtime stops, and nothing in the process can wake the work any more,
+/// does the cancellation reach it: then the tasks that are left are shown on standard error.
 template <class Awaitable>
     requires detail::awaitable<Awaitable>
 auto shield(Awaitable&& work) {

@@ -145,10 +145,14 @@ inline std::chrono::steady_clock::time_point as_time_point(std::int64_t ns) noex
     return std::chrono::steady_clock::time_point{std::chrono::nanoseconds{ns}};
 }
 
+/// The longest wait, 146 years. A deadline that lies further ahead than this from the clock's epoch
+/// never comes.
+inline constexpr std::int64_t longest_wait_ns = INT64_MAX / 2;
+
 /// The duration in nanoseconds, rounded up, kept within what a deadline can hold.
 template <class Rep, class Period>
 constexpr std::int64_t saturated_ns(std::chrono::duration<Rep, Period> duration) noexcept {
-    constexpr std::int64_t most = INT64_MAX / 2;
+    constexpr std::int64_t most = longest_wait_ns;
     using wide = std::chrono::duration<long double, std::nano>;
     const long double value = std::chrono::duration_cast<wide>(duration).count();
     if (!(value < static_cast<long double>(most))) return most;

@@ -1,6 +1,7 @@
 #include <rondo/runtime/detail/deadlock.hpp>
 
 #include <rondo/runtime/detail/dump_writer.hpp>
+#include <rondo/runtime/detail/error_lines.hpp>
 #include <rondo/runtime/detail/sanitizers.hpp>
 #include <rondo/runtime/detail/stay.hpp>
 #include <rondo/runtime/scheduler.hpp>
@@ -98,6 +99,20 @@ std::string describe_deadlock(std::span<const scheduler_core* const> schedulers)
     std::fclose(out);
     const std::unique_ptr<char, void (*)(void*)> owner(text, &std::free);
     return std::string(text, size);
+}
+
+void write_report(std::string_view text) noexcept {
+    constexpr std::size_t most = 4096;  // what a pipe takes whole or not at all
+    for (std::string_view rest = text; !rest.empty();) {
+        std::string_view part = rest.substr(0, most);
+        if (part.size() < rest.size()) {
+            // npos + 1 is 0: a line that long is cut
+            if (const std::size_t lines = part.rfind('\n') + 1; lines != 0)
+                part = rest.substr(0, lines);
+        }
+        if (!write_without_waiting(part.data(), part.size())) return;
+        rest.remove_prefix(part.size());
+    }
 }
 
 std::size_t threads_of_process() {

@@ -17,9 +17,9 @@
 // head_ empty, so S2 comes before P1 in S, and S1 before S2, P1 before P2: P2 finds asleep_ set,
 // unless another poster's P2 has cleared it since S1. Whoever cleared it after S1 wakes the
 // sleeper. So somebody does. Only the one exchange that finds asleep_ set writes a wake-up, and the
-// sleeper sets it once a sleep. A wake-up that is written late ends a later sleep early, which
-// harms nothing: the sleeper looks round and sleeps again. tests/wake_model_test.cpp runs this very
-// code through every interleaving.
+// sleeper sets it once a sleep. A wake-up that is written late ends a later sleep early, and has
+// cleared the flag of that sleep: so the sleeper announces a sleep before each wait, not before the
+// first one only. tests/wake_model_test.cpp runs this very code through every interleaving.
 
 #include <atomic>
 

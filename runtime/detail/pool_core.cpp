@@ -151,6 +151,8 @@ void pool_job::wait_for_cancelling_thread() const noexcept {
 
 void pool_core::work(std::size_t index) noexcept {
     here = {this, index};
+    workers_[index].sleeps.end();
+    threads_.fetch_add(1);
     if (background_) go_to_background();
     if (initializer_) {
         try {
@@ -162,9 +164,11 @@ void pool_core::work(std::size_t index) noexcept {
     for (;;) {
         pool_job* job = take(index);
         if (job == nullptr) job = wait_for_job(index);
-        if (job == nullptr) return;
+        if (job == nullptr) break;
         handle(*job);
     }
+    threads_.fetch_sub(1);
+    workers_[index].sleeps.begin();
 }
 
 void pool_core::handle(pool_job& job) noexcept {
@@ -192,12 +196,15 @@ pool_job* pool_core::wait_for_job(std::size_t index) noexcept {
     std::atomic<std::uint64_t>& word = idle_[index / 64];
     const std::uint64_t bit = std::uint64_t{1} << (index % 64);
     std::atomic<std::uint32_t>& bell = workers_[index].bell;
+    sleep_count& sleeps = workers_[index].sleeps;
     for (;;) {
+        sleeps.begin();
         word.fetch_or(bit);
         if (!any_job() && !stopping_.load()) {
             while (bell.exchange(0) == 0) futex_wait(bell, 0);
         }
         word.fetch_and(~bit);
+        sleeps.end();
         if (pool_job* const job = take(index)) {
             if (any_job()) wake_one(index);
             return job;
@@ -268,7 +275,9 @@ void pool_core::job_cancelled() noexcept {
     cancelled_.fetch_add(1);
     // Whoever clears out looks again when the flag is down, so that the last one is not forgotten.
     while (cancelled_.load() >= enough_cancelled_.load() && !clearing_out_.exchange(true)) {
+        clearing_.end();
         clear_out_cancelled();
+        clearing_.begin();
         clearing_out_.store(false);
     }
 }
@@ -286,9 +295,8 @@ void pool_core::clear_out_cancelled() noexcept {
 }
 
 bool pool_core::resting() const noexcept {
-    std::size_t idle = 0;
-    for (const auto& word : idle_) idle += static_cast<std::size_t>(std::popcount(word.load()));
-    return idle == size_ && !any_job();
+    return all_asleep([this](sleep_pass& pass) { show_sleeps(pass); },
+                      [this] { return !any_job(); });
 }
 
 bool pool_core::push_follower(pool_job& job) noexcept {

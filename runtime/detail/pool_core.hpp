@@ -1,6 +1,7 @@
 #pragma once
 // The engine of thread_pool: its workers, their queues, and what is queued.
 
+#include <rondo/runtime/detail/all_asleep.hpp>
 #include <rondo/runtime/detail/future_state.hpp>
 #include <rondo/runtime/future.hpp>
 
@@ -129,12 +130,22 @@ public:
     [[noreturn]] void refuse() const;
     void shutdown(bool wait, bool cancel_pending);
     std::size_t size() const noexcept { return size_; }
-    /// Every worker waits for work.
+    /// Every worker waits for work, and there is none.
     bool resting() const noexcept;
+
+    /// For all_asleep(): a worker sleeps while it waits for a job, and when it has left.
+    void show_sleeps(sleep_pass& pass) const noexcept {
+        for (const worker& one : workers_) pass.look_at(one.sleeps);
+        pass.look_at(clearing_);
+    }
+    bool any_job() const noexcept;
+    /// How many workers have begun and not left. Settled while all of them sleep.
+    std::size_t threads() const noexcept { return threads_.load(); }
 
 private:
     struct alignas(64) worker {
         std::atomic<std::uint32_t> bell{0};
+        sleep_count sleeps{sleep_count::start::asleep};
         std::thread thread;
     };
     enum class fate : std::uint32_t { run, cancel, fail };
@@ -152,7 +163,6 @@ private:
     void drain() noexcept;
     void join() noexcept;
 
-    bool any_job() const noexcept;
     void wake_one(std::size_t preferred) noexcept;
     void ring(worker& one) noexcept;
     std::size_t shard_for_push() noexcept;
@@ -182,6 +192,13 @@ private:
     std::atomic<std::size_t> cancelled_{0};
     std::atomic<std::size_t> enough_cancelled_{1};
     std::atomic<bool> clearing_out_{false};
+    // The thread that clears out hides jobs for a moment, so it counts as awake meanwhile.
+    sleep_count clearing_{sleep_count::start::asleep};
+
+    // A worker adds itself when it has woken, and takes itself away before it sleeps for good. So
+    // while all sleep, those counted are the threads that the process has of this pool, or there
+    // are even more of them, which have yet to begin or to end.
+    std::atomic<std::size_t> threads_{0};
 
     alignas(64) std::atomic<bool> stopping_{false};
     std::atomic<fate> fate_{fate::run};  // of what is queued

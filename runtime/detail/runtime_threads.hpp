@@ -18,6 +18,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -54,9 +55,12 @@ public:
     void fail(std::exception_ptr error) noexcept;
     std::exception_ptr failure() noexcept;
 
-    /// Fails with a deadlock_error if tasks are left on schedulers that all sleep without hope, and
-    /// there is no other thread in the process, and no job of the pool, that could post to one.
-    void look_for_deadlock() noexcept;
+    /// What a scheduler calls that has tasks left and sleeps until a message comes. Where none can
+    /// come from anywhere any more, stops with a deadlock_error. Where the runtime was stopped
+    /// before, and shields keep that from the tasks that are left, says so on standard error and
+    /// opens the shields. False: there is no deadlock. True: the scheduler counts as awake again,
+    /// and has something to do.
+    bool end_deadlock(scheduler& caller) noexcept;
 
     /// Keeps the schedulers from halting. False: they have been told to stop.
     bool hold() noexcept;
@@ -66,7 +70,8 @@ private:
     void start_threads();
     void thread_main(std::size_t index, std::exception_ptr& error, std::latch& started) noexcept;
     void make_scheduler(std::size_t index);
-    bool is_deadlocked();
+    bool is_deadlocked() const;
+    void end_stuck_stop(const std::string& text, std::exception_ptr error) noexcept;
 
     runtime& owner_;
     const runtime_options options_;

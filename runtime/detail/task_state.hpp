@@ -151,6 +151,12 @@ void cancel_subtree(scope_node& node, std::uint32_t reason = scope_node::cancel_
 /// The same for what lies below a node that was told of a cancellation by other means.
 void spread_cancellation(scope_node& node) noexcept;
 
+/// Whether a shield below the node holds a cancellation back.
+bool has_closed_shield(const scope_node& top) noexcept;
+
+/// Lets the cancellation through all such shields.
+void open_shields(scope_node& top) noexcept;
+
 /// Becomes a child of `under`; where that is cancelled, everything below `node` is told, too.
 void attach_subtree(scope_node& node, scope_node& under) noexcept;
 
