@@ -36,7 +36,9 @@ private:
 
 /// Completes with those of `events` (POLLIN, POLLOUT; poll(2)) that the descriptor is
 /// ready for, and with POLLERR or POLLHUP where they apply. The descriptor stays the caller's and
-/// must stay open meanwhile. Throws std::system_error for a descriptor that is not open.
+/// must stay open from this call on until the operation has ended: a number is all that the
+/// operation knows of it. Throws std::system_error for a descriptor that is not open, and EPERM for
+/// one that never waits, such as a regular file, where it is ready for none of `events`.
 /// Cancellation: ends at once; the descriptor is left as it was.
 inline detail::poll_operation poll_fd(int fd, short events) noexcept { return {fd, events}; }
 
