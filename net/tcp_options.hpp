@@ -8,6 +8,8 @@
 //
 // What has no name here can be set through native_handle().
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <chrono>
 #include <concepts>
 #include <cstddef>

@@ -1,6 +1,8 @@
 #pragma once
 // The exceptions by which a wait ends early.
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <stdexcept>
 #include <string>
 #include <system_error>

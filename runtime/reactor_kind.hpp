@@ -1,6 +1,8 @@
 #pragma once
 // Which of the kernel's interfaces a scheduler waits on.
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <string_view>
 
 namespace rondo {

@@ -6,6 +6,8 @@
 //     if (!got) co_return log("client left: {}", got.error().message());
 //     use(space.first(*got));
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <cassert>
 #include <concepts>
 #include <memory>

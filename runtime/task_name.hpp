@@ -6,6 +6,8 @@
 //
 //     task 7 "worker 3", waits for an item from a queue
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <string>
 #include <string_view>
 #include <utility>

@@ -10,6 +10,8 @@
 // ends. An exception may be the result of a future that everybody has dropped. No await can throw
 // these. The hook is told of each of them, and by default it writes one line to standard error.
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <exception>
 
 namespace rondo {

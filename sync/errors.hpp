@@ -1,6 +1,8 @@
 #pragma once
 // What the types that tasks wait with each other on report.
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <system_error>
 #include <type_traits>
 

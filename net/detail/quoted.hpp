@@ -3,6 +3,8 @@
 //
 //     throw std::invalid_argument(detail::quoted(text) + " is not an IP address");
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <string>
 #include <string_view>
 

@@ -1,6 +1,8 @@
 #pragma once
 // What may stand behind co_await, and what it gives.
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <coroutine>
 #include <memory>
 #include <source_location>

@@ -1,6 +1,8 @@
 #pragma once
 // The plain thread's way through a sequence whose items come one by one: a range-for.
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <cstddef>
 #include <iterator>
 #include <memory>

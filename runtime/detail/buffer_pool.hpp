@@ -5,6 +5,8 @@
 // in a list of this pool's, or, given back on another thread, in the list `returned_` until the
 // reactor's thread next looks.
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>

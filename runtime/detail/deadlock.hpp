@@ -1,6 +1,8 @@
 #pragma once
 // What is said of tasks that wait for each other and for nothing else.
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <cstddef>
 #include <span>
 #include <string>

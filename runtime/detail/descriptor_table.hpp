@@ -1,6 +1,8 @@
 #pragma once
 // What a reactor knows of each descriptor, by its number.
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <algorithm>
 #include <cstddef>
 #include <new>

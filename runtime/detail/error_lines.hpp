@@ -9,6 +9,8 @@
 // not fit there at once is left out, and so is one that comes too soon after many others. What was
 // left out is counted, and told with the next line that is written, or when the process ends.
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <atomic>
 #include <cstdint>
 #include <exception>

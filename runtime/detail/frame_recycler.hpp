@@ -10,6 +10,8 @@
 // one that made it: it joins that thread's recycler, or goes back to ::operator delete where there
 // is none.
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>

@@ -1,6 +1,8 @@
 #pragma once
 // Sleeping on a 32-bit word and waking who sleeps on it: futex(2).
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <atomic>
 #include <cstdint>
 

@@ -21,6 +21,8 @@
 // cleared the flag of that sleep: so the sleeper announces a sleep before each wait, not before the
 // first one only. tests/wake_model_test.cpp runs this very code through every interleaving.
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <atomic>
 
 namespace rondo::detail {

@@ -4,6 +4,8 @@
 //
 //     if (handle == nullptr) detail::misuse("a task is awaited twice", where);
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <source_location>
 
 namespace rondo::detail {

@@ -6,6 +6,8 @@
 // ancestor not cut off by a shield, was told so. The flag is pushed down the tree when that
 // happens, so that asking costs one load.
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <cstdint>
 #include <cstdio>
 #include <source_location>

@@ -11,6 +11,8 @@
 // SOSP 1987. Unlike most, it is exact: the slots are only the place where timers wait cheaply, and
 // those of the current tick are sorted before they fire.
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <array>
 #include <bit>
 #include <cassert>

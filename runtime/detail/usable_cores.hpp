@@ -3,6 +3,8 @@
 //
 //     const unsigned threads = rondo::detail::usable_cores();
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <filesystem>
 #include <optional>
 #include <span>

@@ -1,6 +1,8 @@
 #pragma once
 // What a primitive gives to who has locked or acquired it.
 
+#include <rondo/runtime/detail/compiler.hpp>
+
 #include <memory>
 #include <utility>
 
