@@ -42,6 +42,9 @@ public:
 
     /// Completes when the value lies in the channel, or a receiver has it.
     /// Throws closed_error once the channel is closed, at once also where it waits already.
+    /// Under g++ 12 an aggregate whose members have destructors must not be written inside a
+    /// co_await expression, `co_await items.send(item{text})`: they would be destroyed twice. Name
+    /// it first, or give the type a constructor.
     /// Cancellation: leaves the line and sends nothing; what has been sent stays so.
     [[nodiscard]] send_awaiter send(T value) {
         return send_awaiter{exchange_, detail::keep_item<item_type>(std::move(value)), "a channel"};

@@ -53,6 +53,9 @@ public:
     /// Puts `value`; waits while the queue is full.
     /// Throws closed_error once it is closed, at once also where it waits already; std::bad_alloc
     /// when there is no memory to keep the value in.
+    /// Under g++ 12 an aggregate whose members have destructors must not be written inside a
+    /// co_await expression, `co_await jobs.put(job{text})`: they would be destroyed twice. Name it
+    /// first, or give the type a constructor.
     /// Cancellation: leaves the line and puts nothing; what has been put stays so.
     [[nodiscard]] put_awaiter put(T value) {
         return put_awaiter{exchange_, keep_item<item_type>(std::move(value)), "a queue"};
