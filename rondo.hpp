@@ -33,6 +33,7 @@
 #include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task.hpp>
 #include <rondo/runtime/task_group.hpp>
+#include <rondo/runtime/task_local.hpp>
 #include <rondo/runtime/task_name.hpp>
 #include <rondo/runtime/task_set.hpp>
 #include <rondo/runtime/testing.hpp>

@@ -2,6 +2,7 @@
 
 #include <rondo/runtime/detail/misuse.hpp>
 #include <rondo/runtime/task_group.hpp>
+#include <rondo/runtime/task_local.hpp>
 
 namespace rondo {
 
@@ -88,6 +89,9 @@ void enter_scope(scope_state& scope, task_state& task) noexcept {
 void left_open(const scope_node& open, const char* if_group, const char* if_scope) noexcept {
     if ((open.flags & scope_node::is_group) != 0) {
         misuse(if_group, static_cast<const task_group&>(open).where_);
+    }
+    if ((open.flags & scope_node::binds) != 0) {
+        misuse(if_scope, static_cast<const task_binding&>(open).made_at());
     }
     misuse(if_scope, static_cast<const cancel_scope&>(open).entered_at_);
 }

@@ -10,6 +10,7 @@
 #include <rondo/runtime/runtime.hpp>
 #include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task.hpp>
+#include <rondo/runtime/task_local.hpp>
 #include <rondo/runtime/thread_pool.hpp>
 
 #include <concepts>
@@ -62,7 +63,7 @@ private:
 template <class F>
 auto run_offloaded(F f) -> task<std::invoke_result_t<F&>> {
     co_await turn_point{};
-    offload_wait wait{submit_job(this_runtime().pool(), std::move(f)), nullptr};
+    offload_wait wait{submit_job(this_runtime().pool(), inheriting_call{std::move(f)}), nullptr};
     co_return co_await wait;
 }
 
@@ -73,7 +74,7 @@ auto run_stoppable(F f) -> task<std::invoke_result_t<F&, std::stop_token>> {
     auto job = [f = std::move(f), token = stop.get_token()]() mutable {
         return std::invoke(f, std::move(token));
     };
-    offload_wait wait{submit_job(this_runtime().pool(), std::move(job)), &stop};
+    offload_wait wait{submit_job(this_runtime().pool(), inheriting_call{std::move(job)}), &stop};
     co_return co_await wait;
 }
 
@@ -83,7 +84,7 @@ auto run_stoppable(F f) -> task<std::invoke_result_t<F&, std::stop_token>> {
 /// result or exception. The pool's threads yield to the reactors where cores are scarce: they run
 /// ten steps nicer (sched(7)). Jobs start in the order in which they come.
 /// Cancellation: what has not started never does. What runs is waited for, since f may use what the
-/// task owns, and its result is given.
+/// task owns, and its result is given. f sees the task_local values that the task sees.
 template <class F>
     requires std::invocable<F&>
 auto offload(F f) -> task<std::invoke_result_t<F&>> {

@@ -3,6 +3,7 @@
 #include <rondo/runtime/detail/runtime_threads.hpp>
 #include <rondo/runtime/scheduler.hpp>
 #include <rondo/runtime/task.hpp>
+#include <rondo/runtime/task_local.hpp>
 
 #include <new>
 #include <thread>
@@ -92,8 +93,9 @@ stay::departure stay::begin(void* memory, scheduler_core& away, task_state& trav
     auto& self = *::new (memory) stay(home, away, traveller, held);
     for_each_scope(traveller, [](scope_state& scope) { scope.departing(); });
     hand_over(traveller, self.visitor_);
-    self.visitor_.flags =
-        scope_node::is_task | scope_node::visiting | (traveller.flags & scope_node::cancelled);
+    self.visitor_.flags = scope_node::is_task | scope_node::visiting |
+                          (traveller.flags & (scope_node::cancelled | scope_node::has_bindings));
+    self.visitor_.bindings = task_binding::at(traveller);
     self.visitor_.id = traveller.id;
     self.visitor_.original = task_identity();
     self.visitor_.name = name_of(traveller);

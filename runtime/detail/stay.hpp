@@ -31,12 +31,14 @@ namespace rondo::detail {
 
 class runtime_threads;
 class stay;
+class task_binding;
 
 struct visitor_state : task_state {
     explicit visitor_state(stay& visit) noexcept : of(visit) {}
     stay& of;
-    const task_state* original = nullptr;  // the state that it has where its group is
-    std::string_view name;                 // that it has there
+    const task_state* original = nullptr;    // the state that it has where its group is
+    std::string_view name;                   // that it has there
+    const task_binding* bindings = nullptr;  // what is bound for it there
 };
 
 /// Stands for the running task wherever it is: the same before and after a hop. Null outside of

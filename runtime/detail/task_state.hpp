@@ -66,6 +66,8 @@ struct scope_node {
         has_name = 2048,       // task: a named_task_state
         unheard = 4096,        // task: it failed, and so far its handle alone can give the error
         last_turn = 8192,      // cancel_scope: its deadline has passed, and it has a turn left
+        binds = 16384,         // a task_binding: the value of a task_local holds below it
+        has_bindings = 32768,  // it, or an ancestor, is one
     };
 
     scope_node* parent = nullptr;
@@ -77,14 +79,17 @@ struct scope_node {
 
     bool is_cancelled() const noexcept { return (flags & cancelled) != 0; }
 
-    /// Becomes a child of `under` and inherits its cancellation, unless shielded.
+    /// Becomes a child of `under` and inherits what is bound there and, unless shielded, its
+    /// cancellation.
     void attach(scope_node& under) noexcept {
         parent = &under;
         previous = nullptr;
         next = under.first_child;
         if (next != nullptr) next->previous = this;
         under.first_child = this;
-        if ((flags & shielded) == 0) flags |= under.flags & cancelled;
+        const std::uint32_t inherited =
+            (flags & shielded) == 0 ? cancelled | has_bindings : has_bindings;
+        flags |= under.flags & inherited;
     }
 
     void detach() noexcept {
