@@ -11,6 +11,7 @@
 
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstddef>
@@ -310,9 +311,15 @@ public:
     bool is_served() {
         constexpr std::string_view line = "hello\n";
         if (::send(socket_.fd(), line.data(), line.size(), MSG_NOSIGNAL) < 0) return false;
-        std::array<char, 10> answer;
-        return ::recv(socket_.fd(), answer.data(), line.size(), MSG_WAITALL) ==
-               static_cast<ssize_t>(line.size());
+        for (std::size_t got = 0; got < line.size();) {
+            std::array<char, line.size()> answer;
+            const ssize_t count = ::recv(socket_.fd(), answer.data(), line.size() - got, 0);
+            // A ring that this thread had before may still interrupt it as the kernel ends it.
+            if (count < 0 && errno == EINTR) continue;
+            if (count <= 0) return false;
+            got += static_cast<std::size_t>(count);
+        }
+        return true;
     }
 
 private:
