@@ -29,7 +29,7 @@ namespace detail {
 /// A read that may find what it wants in the buffer, and starts a coroutine only where it must wait
 /// for more.
 template <class Reader, class T>
-class [[nodiscard]] buffered_read {
+class [[nodiscard("without co_await nothing happens")]] buffered_read {
 public:
     using take = std::optional<result<T>> (Reader::*)(char delimiter, std::size_t amount);
 
@@ -60,9 +60,15 @@ public:
         return more.operator co_await().await_suspend(waiter, where);
     }
     result<T> resume_result() {
-        if (found_) return *std::move(found_);
-        // Resumed without a find in the buffer: await_suspend has started the coroutine.
-        return more_->operator co_await().await_resume();  // NOLINT(*-unchecked-optional-access)
+        if (found_ && *found_) [[likely]]
+            return *std::move(found_);
+        // Without a find in the buffer await_suspend has started the coroutine.
+        result<T> outcome =
+            found_
+                ? *std::move(found_)
+                : more_->operator co_await().await_resume();  // NOLINT(*-unchecked-optional-access)
+        if (!outcome) return explain(outcome.error(), [this] { return std::string(what_); });
+        return outcome;
     }
     T await_resume() {
         result<T> outcome = resume_result();

@@ -36,7 +36,7 @@ template <class T>
 inline constexpr bool is_result<result<T>> = true;
 
 template <class Awaitable>
-class [[nodiscard]] result_awaitable {
+class [[nodiscard("without co_await nothing happens")]] result_awaitable {
 public:
     using value = await_result_t<Awaitable>;
 
@@ -46,7 +46,7 @@ public:
     public:
         explicit awaiter(Awaitable& inner) : inner_(get_awaiter(std::move(inner))) {}
         bool await_ready() { return inner_.await_ready(); }
-        template <class Promise>
+        template <rondo_promise Promise>
         auto await_suspend(std::coroutine_handle<Promise> waiter,
                            std::source_location where = std::source_location::current()) {
             return suspend_at(inner_, waiter, where);
@@ -69,7 +69,7 @@ public:
                 } catch (const operation_cancelled&) {
                     return std::errc::operation_canceled;
                 } catch (const std::system_error& error) {
-                    return error.code();
+                    return explained_error{error.code(), error.what()};
                 }
             }
         }
@@ -88,7 +88,7 @@ private:
 /// A task that reports errors as values inside and throws them only where it is awaited without
 /// as_result.
 template <class T>
-class [[nodiscard]] result_task {
+class [[nodiscard("without co_await nothing happens")]] result_task {
 public:
     using value_type = T;
 
@@ -112,7 +112,11 @@ public:
             if (!outcome) throw_error(outcome.error(), *what_);
             if constexpr (!std::is_void_v<T>) return *std::move(outcome);
         }
-        result<T> resume_result() { return inner_.await_resume(); }
+        result<T> resume_result() {
+            result<T> outcome = inner_.await_resume();
+            if (!outcome) return explain(outcome.error(), [this] { return *what_; });
+            return outcome;
+        }
 
     private:
         typename task<result<T>>::awaiter inner_;
@@ -128,7 +132,8 @@ private:
 
 }  // namespace detail
 
-/// Awaits `awaitable` and gives its value or its error code as a result<T>. The library's own
+/// Awaits `awaitable` and gives its value or its error code as a result<T>, whose message() is what
+/// the exception would have said. The library's own
 /// operations throw nothing on that path. A task's std::system_error and its cancellation become
 /// codes; any other exception that leaves a task cannot be a code and is thrown on.
 template <detail::awaitable Awaitable>

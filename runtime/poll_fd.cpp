@@ -35,8 +35,6 @@ bool poll_operation::finish(int value) noexcept {
 
 void poll_operation::describe(std::FILE* out) const { std::fprintf(out, "poll of fd %d", fd); }
 
-void poll_operation::fail(std::error_code code) const {
-    throw std::system_error(code, "poll fd " + std::to_string(fd));
-}
+std::string poll_operation::tried() const { return "poll fd " + std::to_string(fd); }
 
 }  // namespace rondo::detail

@@ -6,13 +6,14 @@
 
 #include <rondo/runtime/detail/operation.hpp>
 
-#include <system_error>
+#include <string>
 
 namespace rondo {
 
 namespace detail {
 
-class poll_operation final : public io_operation<poll_operation, short> {
+class [[nodiscard("without co_await nothing happens")]] poll_operation final
+    : public io_operation<poll_operation, short> {
 public:
     poll_operation(int descriptor, short events) noexcept
         : io_operation(readiness::any), events_(events) {
@@ -26,7 +27,7 @@ public:
     bool finish(int value) noexcept override;
     void describe(std::FILE* out) const override;
     short value() const noexcept { return static_cast<short>(result); }
-    [[noreturn]] void fail(std::error_code code) const;
+    std::string tried() const;
 
 private:
     short events_;

@@ -65,7 +65,8 @@ private:
                                   const scope_entry& entry) {
         if (outcome.error() == std::errc::operation_canceled && scope.deadline_passed() &&
             entry.owns_cancellation()) {
-            return std::errc::timed_out;
+            const timeout_error error;
+            return explained_error{error.code(), error.what()};
         }
         return outcome;
     }
@@ -95,7 +96,7 @@ private:
 
 /// An awaitable together with the scope that it is to run in.
 template <class Awaitable, class Policy>
-class [[nodiscard]] scoped_awaitable {
+class [[nodiscard("without co_await nothing happens")]] scoped_awaitable {
 public:
     using value_type = await_result_t<Awaitable>;
 

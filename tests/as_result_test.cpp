@@ -1,5 +1,6 @@
 #include <rondo/runtime/as_result.hpp>
 
+#include <rondo/net/tcp.hpp>
 #include <rondo/runtime/cancel_scope.hpp>
 #include <rondo/runtime/poll_fd.hpp>
 #include <rondo/runtime/sleep.hpp>
@@ -285,6 +286,47 @@ TEST_CASE("a cancelled join is operation_canceled under as_result, and the join 
             co_await outside.join();
             CHECK(error == std::errc::operation_canceled);
             CHECK(thrown_by_join == 0);
+        });
+    });
+}
+
+TEST_CASE("as_result says what the exception would have said, and throws nothing for that") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            auto listener = tcp_listener::bind({ip_address::loopback_v4(), 0});
+            const endpoint here = listener.local_endpoint();
+            listener.close();
+            const std::string refused = ": Connection refused";
+
+            const unsigned before = throw_count();
+            const auto direct = co_await as_result(tcp_stream::connect(here));
+            const auto by_name = co_await as_result(tcp_stream::connect("localhost", here.port()));
+            const auto accepted = co_await as_result(listener.accept());
+            const auto polled = co_await as_result(poll_fd(-1, POLLIN));
+            const auto late = co_await as_result(with_timeout(1us, sleep_for(1h)));
+            CHECK(throw_count() == before);
+
+            CHECK(direct.message() == "connect to " + here.to_string() + refused);
+            CHECK(by_name.message() ==
+                  "connect to localhost:" + std::to_string(here.port()) + refused);
+            CHECK(accepted.message() == "accept on a closed listener: Bad file descriptor");
+            CHECK(polled.message() == "poll fd -1: Bad file descriptor");
+            CHECK(late.message() == std::string(timeout_error().what()));
+        });
+    });
+}
+
+TEST_CASE("as_result of a task keeps the text of the exception that left it") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            const auto fail = []() -> task<int> {
+                throw std::system_error(std::make_error_code(std::errc::io_error),
+                                        "read the index");
+                co_return 0;
+            };
+            const auto failed = co_await as_result(fail());
+            CHECK(failed.error() == std::errc::io_error);
+            CHECK(failed.message() == "read the index: Input/output error");
         });
     });
 }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <type_traits>
 #include <utility>
 
@@ -154,4 +155,44 @@ TEST_CASE("assignment turns a value into an error and back") {
     CHECK(text.value().starts_with("again"));
     const result<std::string> copy = text;
     CHECK(*copy == *text);
+}
+
+TEST_CASE("a result without a text of its own says what its code says") {
+    const result<int> failed = std::errc::connection_refused;
+    CHECK(failed.message() == std::make_error_code(std::errc::connection_refused).message());
+    const result<int> found = 3;
+    CHECK(found.message().empty());
+    const result<> done;
+    CHECK(done.message().empty());
+}
+
+TEST_CASE("a result keeps the text of its error, in its copies too, and value() throws it") {
+    const std::error_code code = std::make_error_code(std::errc::connection_refused);
+    const std::string text = "connect to 127.0.0.1:1: " + code.message();
+    const result<int> failed = rondo::detail::explained_error{code, text};
+    const result<int> copy = failed;
+    CHECK(failed.error() == code);
+    CHECK(copy.message() == text);
+    const result<> nothing = rondo::detail::explained_error{code, text};
+    CHECK(nothing.message() == text);
+    const result<std::string&> reference = rondo::detail::explained_error{code, text};
+    CHECK(reference.message() == text);
+    CHECK_THROWS_WITH_AS(static_cast<void>(copy.value()), text.c_str(), std::system_error);
+    CHECK_THROWS_WITH_AS(nothing.value(), text.c_str(), std::system_error);
+}
+
+TEST_CASE("an error whose text is gone, or lies with another thread, says what its code says") {
+    const std::error_code code = std::make_error_code(std::errc::broken_pipe);
+    const auto explained = [&](int number) {
+        return result<int>(rondo::detail::explained_error{code, "error " + std::to_string(number)});
+    };
+    const result<int> first = explained(0);
+    std::string elsewhere;
+    std::thread([&] { elsewhere = first.message(); }).join();
+    CHECK(elsewhere == code.message());
+    for (int i = 1; i < 64; ++i) CHECK(explained(i).message() == "error " + std::to_string(i));
+    CHECK(first.message() == "error 0");
+    const result<int> last = explained(64);
+    CHECK(first.message() == code.message());
+    CHECK(last.message() == "error 64");
 }

@@ -244,7 +244,7 @@ public:
             } catch (const operation_cancelled&) {
                 return std::errc::operation_canceled;
             } catch (const std::system_error& error) {
-                return error.code();
+                return explained_error{error.code(), error.what()};
             }
         }
         if (how == outcome::cancelled) return std::errc::operation_canceled;
@@ -319,7 +319,7 @@ private:
 /// An operation that has not been started: what starts it, and with which arguments. Executor is
 /// void where nobody names one.
 template <class T, class Handler, class Executor, class Initiation, class... Args>
-class [[nodiscard]] asio_operation {
+class [[nodiscard("without co_await nothing happens")]] asio_operation {
     static constexpr bool has_executor = !std::is_void_v<Executor>;
     using executor_type = std::conditional_t<has_executor, Executor, std::monostate>;
 

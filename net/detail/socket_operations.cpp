@@ -434,9 +434,7 @@ tcp_stream accept_operation::value() const noexcept {
     return tcp_stream{socket_handle{result}, endpoint_of(peer_, peer_size_)};
 }
 
-void accept_operation::fail(std::error_code code) const {
-    fail_on(called(owner(), "listener"), "accept on", code);
-}
+std::string accept_operation::tried() const { return "accept on " + called(owner(), "listener"); }
 
 // connect
 
@@ -490,8 +488,6 @@ tcp_stream connect_operation::value() const noexcept {
     return tcp_stream{std::move(socket), peer_};
 }
 
-void connect_operation::fail(std::error_code code) const {
-    throw std::system_error(code, "connect to " + peer_.to_string());
-}
+std::string connect_operation::tried() const { return "connect to " + peer_.to_string(); }
 
 }  // namespace rondo::detail

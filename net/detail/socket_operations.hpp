@@ -75,12 +75,11 @@ protected:
     ~stream_operation() = default;
 
     std::string peer() const { return called(this->owner(), "connection"); }
-    [[noreturn]] void fail_at(const char* what, std::error_code code) const {
-        fail_on(peer(), what, code);
-    }
+    std::string tried_at(const char* what) const { return std::string(what) + " " + peer(); }
 };
 
-class recv_operation final : public stream_operation<recv_operation, std::size_t> {
+class [[nodiscard("without co_await nothing happens")]] recv_operation final
+    : public stream_operation<recv_operation, std::size_t> {
 public:
     recv_operation(const socket_handle& socket, std::span<std::byte> space) noexcept
         : stream_operation(socket, readiness::read), space_(space) {}
@@ -95,13 +94,14 @@ public:
     bool finish(int value) noexcept override;
     void describe(std::FILE* out) const override;
     std::size_t value() const noexcept { return static_cast<std::size_t>(result); }
-    [[noreturn]] void fail(std::error_code code) const { fail_at("read from", code); }
+    std::string tried() const { return tried_at("read from"); }
 
 private:
     std::span<std::byte> space_;
 };
 
-class recv_exactly_operation final : public stream_operation<recv_exactly_operation, std::size_t> {
+class [[nodiscard("without co_await nothing happens")]] recv_exactly_operation final
+    : public stream_operation<recv_exactly_operation, std::size_t> {
 public:
     recv_exactly_operation(const socket_handle& socket, std::span<std::byte> space) noexcept
         : stream_operation(socket, readiness::read), space_(space) {}
@@ -112,7 +112,7 @@ public:
     void describe(std::FILE* out) const override;
     std::size_t value() const noexcept { return space_.size(); }
     std::error_code code() const noexcept;
-    [[noreturn]] void fail(std::error_code code) const { fail_at("read from", code); }
+    std::string tried() const { return tried_at("read from"); }
 
 private:
     std::span<std::byte> left() const noexcept { return space_.subspan(done_); }
@@ -124,7 +124,8 @@ private:
 /// Receives into a buffer of the reactor's. None is held while nothing has come: the kernel picks
 /// one when it has data (io_uring), or a call tries with one that goes back when there was nothing.
 /// When all are lent it waits until there is data, and takes memory of its own.
-class receive_operation final : public stream_operation<receive_operation, rondo::buffer> {
+class [[nodiscard("without co_await nothing happens")]] receive_operation final
+    : public stream_operation<receive_operation, rondo::buffer> {
 public:
     explicit receive_operation(const socket_handle& socket) noexcept
         : stream_operation(socket, readiness::read) {}
@@ -135,7 +136,7 @@ public:
     bool finish(int value) noexcept override;
     void describe(std::FILE* out) const override;
     rondo::buffer value() const noexcept;
-    [[noreturn]] void fail(std::error_code code) const { fail_at("read from", code); }
+    std::string tried() const { return tried_at("read from"); }
 
 private:
     enum class way : std::uint8_t {
@@ -150,7 +151,8 @@ private:
     way way_ = way::picked;
 };
 
-class send_some_operation final : public stream_operation<send_some_operation, std::size_t> {
+class [[nodiscard("without co_await nothing happens")]] send_some_operation final
+    : public stream_operation<send_some_operation, std::size_t> {
 public:
     send_some_operation(const socket_handle& socket, std::span<const std::byte> bytes) noexcept
         : stream_operation(socket, readiness::write), bytes_(bytes) {}
@@ -160,13 +162,14 @@ public:
     bool finish(int value) noexcept override;
     void describe(std::FILE* out) const override;
     std::size_t value() const noexcept { return static_cast<std::size_t>(result); }
-    [[noreturn]] void fail(std::error_code code) const { fail_at("write to", code); }
+    std::string tried() const { return tried_at("write to"); }
 
 private:
     std::span<const std::byte> bytes_;
 };
 
-class send_all_operation final : public stream_operation<send_all_operation, void> {
+class [[nodiscard("without co_await nothing happens")]] send_all_operation final
+    : public stream_operation<send_all_operation, void> {
 public:
     /// Smaller sends are copied: pinning pages and a second completion cost more than that. Where
     /// the line is depends on the machine; 10 KB in the kernel's documentation of MSG_ZEROCOPY.
@@ -180,14 +183,15 @@ public:
     bool finish(int value) noexcept override;
     void describe(std::FILE* out) const override;
     void value() const noexcept {}
-    [[noreturn]] void fail(std::error_code code) const { fail_at("write to", code); }
+    std::string tried() const { return tried_at("write to"); }
 
 private:
     std::span<const std::byte> left_;
 };
 
 /// Sends several buffers, one after the other, a window of them with each call.
-class send_gather_operation final : public stream_operation<send_gather_operation, void> {
+class [[nodiscard("without co_await nothing happens")]] send_gather_operation final
+    : public stream_operation<send_gather_operation, void> {
 public:
     static constexpr std::size_t window = 16;
 
@@ -206,7 +210,7 @@ public:
     bool finish(int value) noexcept override;
     void describe(std::FILE* out) const override;
     void value() const noexcept {}
-    [[noreturn]] void fail(std::error_code code) const { fail_at("write to", code); }
+    std::string tried() const { return tried_at("write to"); }
 
 private:
     static iovec piece(std::span<const std::byte> bytes) noexcept {
@@ -222,7 +226,8 @@ private:
     msghdr message_{};
 };
 
-class hangup_operation final : public stream_operation<hangup_operation, hangup> {
+class [[nodiscard("without co_await nothing happens")]] hangup_operation final
+    : public stream_operation<hangup_operation, hangup> {
 public:
     explicit hangup_operation(const socket_handle& socket) noexcept
         : stream_operation(socket, readiness::read, false) {}
@@ -231,10 +236,11 @@ public:
     int attempt() noexcept override;
     void describe(std::FILE* out) const override;
     hangup value() const noexcept;
-    [[noreturn]] void fail(std::error_code code) const { fail_at("wait for", code); }
+    std::string tried() const { return tried_at("wait for"); }
 };
 
-class accept_operation final : public descriptor_operation<accept_operation, tcp_stream> {
+class [[nodiscard("without co_await nothing happens")]] accept_operation final
+    : public descriptor_operation<accept_operation, tcp_stream> {
 public:
     explicit accept_operation(const socket_handle& listener) noexcept
         : descriptor_operation(listener, readiness::read) {}
@@ -245,7 +251,7 @@ public:
     bool finish(int value) noexcept override;
     void describe(std::FILE* out) const override;
     tcp_stream value() const noexcept;
-    [[noreturn]] void fail(std::error_code code) const;
+    std::string tried() const;
 
 private:
     // A sockaddr_in6 holds an IPv4 address as well, and is a fifth of a sockaddr_storage.
@@ -253,7 +259,8 @@ private:
     socklen_t peer_size_ = sizeof(sockaddr_in6);
 };
 
-class connect_operation final : public io_operation<connect_operation, tcp_stream> {
+class [[nodiscard("without co_await nothing happens")]] connect_operation final
+    : public io_operation<connect_operation, tcp_stream> {
 public:
     explicit connect_operation(const endpoint& peer) noexcept
         : io_operation(readiness::write), peer_(peer) {}
@@ -264,7 +271,7 @@ public:
     void abandon() noexcept;
     void describe(std::FILE* out) const override;
     tcp_stream value() const noexcept;
-    [[noreturn]] void fail(std::error_code code) const;
+    std::string tried() const;
 
 private:
     endpoint peer_;

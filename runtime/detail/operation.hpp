@@ -112,12 +112,12 @@ inline void complete(operation& op) noexcept {
 
 /// The awaiter half of an operation. Derived has:
 ///   Value value()                what a result >= 0 means
-///   [[noreturn]] void fail(std::error_code)   throws, saying what was tried on what
+///   std::string tried()          what it was to do, on what, for the text of an error
 ///   int begin()                  what must be done first: sets fd; minus an errno ends it there
 ///   void abandon()               optional: cleans up after a failure or cancellation
 ///   std::error_code code()       optional: the meaning of a result < 0 that is no errno
 template <class Derived, class Value>
-class [[nodiscard]] io_operation : public operation {
+class [[nodiscard("without co_await nothing happens")]] io_operation : public operation {
 public:
     bool await_ready() const noexcept { return false; }
 
@@ -132,14 +132,14 @@ public:
         if (result < 0) [[unlikely]] {
             const std::error_code code = error();
             if (code == std::errc::operation_canceled) throw operation_cancelled{};
-            static_cast<Derived&>(*this).fail(code);
+            throw std::system_error(code, static_cast<Derived&>(*this).tried());
         }
         return static_cast<Derived&>(*this).value();
     }
 
     rondo::result<Value> resume_result() {
         if (result < 0) [[unlikely]]
-            return error();
+            return explain(error(), [this] { return static_cast<Derived&>(*this).tried(); });
         if constexpr (std::is_void_v<Value>) {
             return {};
         } else {
