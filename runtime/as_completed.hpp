@@ -132,7 +132,8 @@ private:
 
 /// Waits for the next of them, and gives its index, or nothing at the end.
 template <class T>
-class [[nodiscard]] completion_awaiter : public completion_wait {
+class [[nodiscard("without co_await nothing happens")]] completion_awaiter
+    : public completion_wait {
 public:
     explicit completion_awaiter(watched_futures<T>& watched) noexcept
         : completion_wait(watched.list()), watched_(watched) {}
@@ -164,7 +165,8 @@ class [[nodiscard]] completion_order
 public:
     explicit completion_order(std::vector<future<T>> futures) : watched_(std::move(futures)) {}
 
-    class next_awaiter final : public detail::completion_awaiter<T> {
+    class [[nodiscard("without co_await nothing happens")]] next_awaiter final
+        : public detail::completion_awaiter<T> {
     public:
         using detail::completion_awaiter<T>::completion_awaiter;
         std::optional<future<T>> await_resume() {
@@ -211,7 +213,7 @@ struct wait_result {
 
 /// What wait() gives: awaited in a task, or asked with get() in a plain thread, once.
 template <class T>
-class [[nodiscard]] wait_operation {
+class [[nodiscard("without co_await or get() nothing happens")]] wait_operation {
 public:
     wait_operation(std::vector<future<T>> futures, return_when when)
         : watched_(std::move(futures)), when_(when) {}

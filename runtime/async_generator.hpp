@@ -116,7 +116,7 @@ private:
 };
 
 template <class T>
-class [[nodiscard]] async_generator<T>::next_awaiter {
+class [[nodiscard("without co_await nothing happens")]] async_generator<T>::next_awaiter {
 public:
     explicit next_awaiter(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
 

@@ -251,7 +251,7 @@ private:
 namespace detail {
 
 template <class T>
-class [[nodiscard]] future_awaiter final : public future_wait {
+class [[nodiscard("without co_await nothing happens")]] future_awaiter final : public future_wait {
 public:
     future_awaiter(future_state<T>* state, bool may_move) noexcept
         : future_wait(state), may_move_(may_move) {

@@ -56,7 +56,7 @@ public:
              missed_ticks missed = missed_ticks::burst)
         : interval(detail::to_ns(first), detail::saturated_ns(period), missed) {}
 
-    class [[nodiscard]] tick_awaiter {
+    class [[nodiscard("without co_await nothing happens")]] tick_awaiter {
     public:
         explicit tick_awaiter(interval& of) noexcept : of_(&of), sleep_(of.next_) {}
         bool await_ready() const noexcept { return false; }

@@ -22,7 +22,7 @@ class scheduler;
 
 namespace detail {
 
-class [[nodiscard]] resume_on_awaiter final {
+class [[nodiscard("without co_await nothing happens")]] resume_on_awaiter final {
 public:
     explicit resume_on_awaiter(scheduler& target) noexcept : target_(target) {}
 

@@ -19,7 +19,7 @@ namespace rondo {
 
 namespace detail {
 
-class [[nodiscard]] yield_awaiter {
+class [[nodiscard("without co_await nothing happens")]] yield_awaiter {
 public:
     bool await_ready() const noexcept { return false; }
     template <rondo_promise Promise>
@@ -38,7 +38,7 @@ public:
 };
 
 /// A cancel point, and the place to give way to others, of what may be done without waiting.
-class [[nodiscard]] turn_point {
+class [[nodiscard("without co_await nothing happens")]] turn_point {
 public:
     bool await_ready() const noexcept { return false; }
     template <rondo_promise Promise>
@@ -56,7 +56,7 @@ private:
     bool was_cancelled_ = false;
 };
 
-class [[nodiscard]] sleep_awaiter final : public timer {
+class [[nodiscard("without co_await nothing happens")]] sleep_awaiter final : public timer {
 public:
     explicit sleep_awaiter(std::int64_t at) noexcept { deadline = std::max(at, cancelled + 1); }
 

@@ -123,7 +123,7 @@ struct task_promise<void> : task_promise_base {
 /// Cancellation: awaiting a task is not a cancel point of its own; the operations inside are.
 /// Thread safety: a task runs on the scheduler that awaits it.
 template <class T>
-class [[nodiscard]] task {
+class [[nodiscard("without co_await nothing happens")]] task {
 public:
     using promise_type = detail::task_promise<T>;
     using value_type = T;

@@ -26,7 +26,7 @@ namespace rondo {
 
 namespace detail {
 
-class [[nodiscard]] settle_awaiter {
+class [[nodiscard("without co_await nothing happens")]] settle_awaiter {
 public:
     bool await_ready() const noexcept { return false; }
     template <rondo_promise Promise>

@@ -230,7 +230,8 @@ public:
     mapped& operator=(mapped&&) = delete;
     ~mapped() { detail::cancel_all(futures_); }
 
-    class [[nodiscard]] next_awaiter final : public detail::future_wait {
+    class [[nodiscard("without co_await nothing happens")]] next_awaiter final
+        : public detail::future_wait {
     public:
         explicit next_awaiter(mapped& results) noexcept
             : future_wait(results.next_state()), results_(results) {}
@@ -287,7 +288,8 @@ public:
     mapped_unordered& operator=(mapped_unordered&&) = delete;
     ~mapped_unordered() { detail::cancel_all(watched_.futures()); }
 
-    class [[nodiscard]] next_awaiter final : public detail::completion_awaiter<T> {
+    class [[nodiscard("without co_await nothing happens")]] next_awaiter final
+        : public detail::completion_awaiter<T> {
     public:
         explicit next_awaiter(mapped_unordered& results) noexcept
             : detail::completion_awaiter<T>(results.watched_) {}

@@ -44,7 +44,8 @@ public:
     barrier(const barrier&) = delete;
     barrier& operator=(const barrier&) = delete;
 
-    class arrive_awaiter final : public detail::task_waiter {
+    class [[nodiscard("without co_await nothing happens")]] arrive_awaiter final
+        : public detail::task_waiter {
     public:
         explicit arrive_awaiter(barrier& of) noexcept : barrier_(of) {}
         bool await_ready() const noexcept { return false; }
@@ -86,7 +87,7 @@ public:
     /// throws is thrown to the last party, and the barrier is broken for the others.
     /// Cancellation: breaks the barrier, also when the task is cancelled already as it comes here;
     /// but not once all have arrived.
-    [[nodiscard]] arrive_awaiter arrive_and_wait() noexcept { return arrive_awaiter{*this}; }
+    arrive_awaiter arrive_and_wait() noexcept { return arrive_awaiter{*this}; }
 
     /// Arrives without waiting, and leaves for good: from now on there is one party less. Throws
     /// what the completion function throws.

@@ -135,7 +135,8 @@ public:
         if (of_ != nullptr) of_->receivers_.fetch_sub(1, std::memory_order_relaxed);
     }
 
-    class receive_awaiter final : public detail::line_wait<receive_awaiter> {
+    class [[nodiscard("without co_await nothing happens")]] receive_awaiter final
+        : public detail::line_wait<receive_awaiter> {
     public:
         explicit receive_awaiter(receiver& who) noexcept : who_(who) {}
         std::optional<received> await_resume() const {
@@ -158,7 +159,7 @@ public:
     /// oldest that is still kept; empty once the broadcast is closed and all is seen. Where the
     /// copy throws, the item stays to be received.
     /// Cancellation: stops waiting, and misses nothing.
-    [[nodiscard]] receive_awaiter receive() noexcept { return receive_awaiter{*this}; }
+    receive_awaiter receive() noexcept { return receive_awaiter{*this}; }
 
     /// The same, but empty as well when there is nothing yet.
     std::optional<received> try_receive() {

@@ -108,7 +108,8 @@ public:
         detail::borrower_id holder_;
     };
 
-    class acquire_awaiter final : public detail::task_waiter {
+    class [[nodiscard("without co_await nothing happens")]] acquire_awaiter final
+        : public detail::task_waiter {
     public:
         acquire_awaiter(capacity_limiter& of, const detail::borrower_id& holder) noexcept
             : limiter_(of), holder_(holder) {}
@@ -145,11 +146,11 @@ public:
     /// Waits until a token is free and all who came before have theirs, and takes it for this task.
     /// Throws std::logic_error when the task holds one already.
     /// Cancellation: leaves the line and takes nothing; who has been given a token already has it.
-    [[nodiscard]] acquire_awaiter acquire();
+    acquire_awaiter acquire();
 
     /// The same for another borrower than this task, any address but null: a connection, a tenant.
     /// Throws std::logic_error when that one holds a token or waits for one.
-    [[nodiscard]] acquire_awaiter acquire_for(borrower holder);
+    acquire_awaiter acquire_for(borrower holder);
 
     /// A token if one is free and nobody waits, an empty optional otherwise; for this task, or for
     /// another borrower. Throws as acquire().

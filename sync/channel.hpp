@@ -46,13 +46,13 @@ public:
     /// co_await expression, `co_await items.send(item{text})`: they would be destroyed twice. Name
     /// it first, or give the type a constructor.
     /// Cancellation: leaves the line and sends nothing; what has been sent stays so.
-    [[nodiscard]] send_awaiter send(T value) {
+    send_awaiter send(T value) {
         return send_awaiter{exchange_, detail::keep_item<item_type>(std::move(value)), "a channel"};
     }
 
     /// The same from where `value` lies, which must stay there meanwhile. It is moved from when the
     /// send happens: after a cancellation or an error the caller still has it.
-    [[nodiscard]] send_from_awaiter send_from(T& value) noexcept
+    send_from_awaiter send_from(T& value) noexcept
         requires std::same_as<item_type, T>
     {
         return send_from_awaiter{exchange_, value, "a channel"};
@@ -61,9 +61,7 @@ public:
     /// Receives the oldest item; waits while there is none. A waiting task is handed it directly.
     /// Gives an empty optional once the channel is closed and all has been received.
     /// Cancellation: leaves the line and takes nothing; a task that has been handed an item has it.
-    [[nodiscard]] receive_awaiter receive() noexcept {
-        return receive_awaiter{exchange_, "a channel"};
-    }
+    receive_awaiter receive() noexcept { return receive_awaiter{exchange_, "a channel"}; }
 
     /// Sends if somebody waits for an item or there is room; false if not. Throws closed_error once
     /// the channel is closed. What is not sent is left as it was (as far as it can be, where T's move

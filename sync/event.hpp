@@ -50,7 +50,8 @@ public:
         detail::compare_exchange<std::uint32_t>(state_, seen, is_down, std::memory_order_acquire);
     }
 
-    class wait_awaiter final : public detail::task_waiter {
+    class [[nodiscard("without co_await nothing happens")]] wait_awaiter final
+        : public detail::task_waiter {
     public:
         explicit wait_awaiter(event& of) noexcept : event_(of) {}
         bool await_ready() const noexcept { return false; }
@@ -85,7 +86,7 @@ public:
     /// Completes when the flag is set, at once if it is. A task woken by set() goes on even if
     /// clear() comes before it runs.
     /// Cancellation: stops waiting.
-    [[nodiscard]] wait_awaiter wait() noexcept { return wait_awaiter{*this}; }
+    wait_awaiter wait() noexcept { return wait_awaiter{*this}; }
 
 private:
     friend struct detail::select_access;

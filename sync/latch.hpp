@@ -41,7 +41,8 @@ public:
         return seen == 0 || (seen >> 1 == 0 && is_quiet());
     }
 
-    class wait_awaiter final : public detail::task_waiter {
+    class [[nodiscard("without co_await nothing happens")]] wait_awaiter final
+        : public detail::task_waiter {
     public:
         wait_awaiter(latch& of, std::size_t arriving, std::source_location called_at) noexcept
             : latch_(of), arriving_(arriving), called_at_(called_at) {}
@@ -77,12 +78,12 @@ public:
 
     /// Completes when the latch is open, at once if it is.
     /// Cancellation: stops waiting.
-    [[nodiscard]] wait_awaiter wait() noexcept { return wait_awaiter{*this, 0, {}}; }
+    wait_awaiter wait() noexcept { return wait_awaiter{*this, 0, {}}; }
 
     /// count_down(n) and wait() in one.
     /// Cancellation: stops waiting, but what was counted stays so. A task that is cancelled already
     /// as it comes here counts nothing.
-    [[nodiscard]] wait_awaiter arrive_and_wait(
+    wait_awaiter arrive_and_wait(
         std::size_t n = 1, std::source_location where = std::source_location::current()) noexcept {
         return wait_awaiter{*this, n, where};
     }

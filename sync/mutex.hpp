@@ -42,7 +42,8 @@ public:
     /// copy. It belongs to the task that has called lock(): that another one unlocks is misuse.
     using guard = detail::basic_guard<mutex, unlocker>;
 
-    class lock_awaiter final : public detail::task_waiter {
+    class [[nodiscard("without co_await nothing happens")]] lock_awaiter final
+        : public detail::task_waiter {
     public:
         explicit lock_awaiter(mutex& of) noexcept : mutex_(of) {}
         bool await_ready() const noexcept { return false; }
@@ -82,7 +83,7 @@ public:
 
     /// Waits for the mutex and locks it.
     /// Cancellation: leaves the line; a task that has been handed the mutex already has it.
-    [[nodiscard]] lock_awaiter lock() noexcept { return lock_awaiter{*this}; }
+    lock_awaiter lock() noexcept { return lock_awaiter{*this}; }
 
     /// Locks it if it is free; an empty optional otherwise.
     std::optional<guard> try_lock(

@@ -116,7 +116,8 @@ public:
     /// Whether the receiver has gone.
     bool is_closed() const noexcept { return state_->has(state::receiver_gone); }
 
-    class closed_awaiter final : public detail::line_wait<closed_awaiter> {
+    class [[nodiscard("without co_await nothing happens")]] closed_awaiter final
+        : public detail::line_wait<closed_awaiter> {
     public:
         explicit closed_awaiter(state& of) noexcept : state_(of) {}
         void await_resume() const { this->check_cancelled(); }
@@ -136,7 +137,7 @@ public:
 
     /// Completes when the receiver has gone: nobody wants the value any more.
     /// Cancellation: stops waiting.
-    [[nodiscard]] closed_awaiter closed() noexcept { return closed_awaiter{*state_}; }
+    closed_awaiter closed() noexcept { return closed_awaiter{*state_}; }
 
 private:
     friend struct oneshot<T>;
@@ -165,7 +166,8 @@ public:
         if (state_->add(state::receiver_gone, state::sender_gone)) delete state_;
     }
 
-    class receive_awaiter final : public detail::line_wait<receive_awaiter> {
+    class [[nodiscard("without co_await nothing happens")]] receive_awaiter final
+        : public detail::line_wait<receive_awaiter> {
     public:
         explicit receive_awaiter(state& of) noexcept : from_(of) {}
         std::optional<T> await_resume() const {
@@ -188,7 +190,7 @@ public:
     /// without sending, or the value was taken before.
     /// Cancellation: stops waiting; a value that is sent meanwhile stays for the next await.
     /// `co_await receiver` is the same; a select takes receive().
-    [[nodiscard]] receive_awaiter receive() noexcept { return receive_awaiter{*state_}; }
+    receive_awaiter receive() noexcept { return receive_awaiter{*state_}; }
     receive_awaiter operator co_await() noexcept { return receive(); }
 
     /// The value, if it is there.

@@ -57,14 +57,14 @@ public:
     /// co_await expression, `co_await jobs.put(job{text})`: they would be destroyed twice. Name it
     /// first, or give the type a constructor.
     /// Cancellation: leaves the line and puts nothing; what has been put stays so.
-    [[nodiscard]] put_awaiter put(T value) {
+    put_awaiter put(T value) {
         return put_awaiter{exchange_, keep_item<item_type>(std::move(value)), "a queue"};
     }
 
     /// Gets an item; waits while there is none. A waiting task is handed it directly.
     /// Throws closed_error once the queue is closed and empty.
     /// Cancellation: leaves the line and takes nothing; a task that has been handed an item has it.
-    [[nodiscard]] get_awaiter get() noexcept { return get_awaiter{exchange_, "a queue"}; }
+    get_awaiter get() noexcept { return get_awaiter{exchange_, "a queue"}; }
 
     /// Puts `value` if there is room; false if not. Throws closed_error once the queue is closed.
     /// What is not put is left as it was (as far as it can be, where T's move may throw).
@@ -151,7 +151,8 @@ public:
         woken.wake_all();
     }
 
-    class join_awaiter final : public task_waiter {
+    class [[nodiscard("without co_await nothing happens")]] join_awaiter final
+        : public task_waiter {
     public:
         explicit join_awaiter(basic_queue& of) noexcept : queue_(of) {}
         bool await_ready() const noexcept { return false; }
@@ -187,7 +188,7 @@ public:
     /// Completes when task_done() has been called for every item that was put, at once if it has.
     /// Closing does not end it.
     /// Cancellation: stops waiting.
-    [[nodiscard]] join_awaiter join() noexcept { return join_awaiter{*this}; }
+    join_awaiter join() noexcept { return join_awaiter{*this}; }
 
     /// Nothing can be put any more. Who waits to put gets closed_error; who gets has what is still
     /// there first.

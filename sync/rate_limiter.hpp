@@ -39,9 +39,10 @@ public:
 
     // Whoever is first in line waits for a timer of its own scheduler, the others for that one. It
     // is not in the list any more: it alone decides how its wait ends, on its own thread.
-    class acquire_awaiter final : public detail::timer,
-                                  public detail::waiter,
-                                  private detail::inbox_message {
+    class [[nodiscard("without co_await nothing happens")]] acquire_awaiter final
+        : public detail::timer,
+          public detail::waiter,
+          private detail::inbox_message {
     public:
         acquire_awaiter(rate_limiter& of, std::int64_t cost) noexcept : limiter_(of), cost_(cost) {}
         bool await_ready() const noexcept { return false; }
@@ -88,7 +89,7 @@ public:
     /// them. Throws std::invalid_argument for more than the burst, which it never holds.
     /// Cancellation: leaves the line and takes nothing; those behind it wait no longer than if it
     /// had not been there.
-    [[nodiscard]] acquire_awaiter acquire(std::size_t count = 1);
+    acquire_awaiter acquire(std::size_t count = 1);
 
     /// Takes `count` tokens if they are there and nobody waits.
     bool try_acquire(std::size_t count = 1) noexcept {

@@ -41,7 +41,7 @@ public:
     /// called lock(): that another one unlocks is misuse.
     using guard = detail::basic_guard<recursive_mutex, unlocker>;
 
-    class lock_awaiter final {
+    class [[nodiscard("without co_await nothing happens")]] lock_awaiter final {
     public:
         explicit lock_awaiter(recursive_mutex& of) noexcept : mutex_(of), first_(of.inner_) {}
         bool await_ready() const noexcept { return false; }
@@ -70,7 +70,7 @@ public:
 
     /// Completes at once for the task that holds it; any other waits its turn.
     /// Cancellation: leaves the line; a task that has been handed the mutex already has it.
-    [[nodiscard]] lock_awaiter lock() noexcept { return lock_awaiter{*this}; }
+    lock_awaiter lock() noexcept { return lock_awaiter{*this}; }
 
     /// Locks it if it is free or the caller's own; an empty optional otherwise.
     std::optional<guard> try_lock(

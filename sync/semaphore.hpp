@@ -51,7 +51,8 @@ public:
         permit(semaphore& of, std::size_t count) noexcept : basic_guard(of, releaser{count}) {}
     };
 
-    class acquire_awaiter final : public detail::task_waiter {
+    class [[nodiscard("without co_await nothing happens")]] acquire_awaiter final
+        : public detail::task_waiter {
     public:
         acquire_awaiter(semaphore& of, std::size_t count) noexcept
             : semaphore_(of), count_(count) {}
@@ -91,7 +92,7 @@ public:
     /// all at once.
     /// Cancellation: leaves the line and takes nothing; who has been given permits already has
     /// them.
-    [[nodiscard]] acquire_awaiter acquire(std::size_t count = 1) noexcept {
+    acquire_awaiter acquire(std::size_t count = 1) noexcept {
         return acquire_awaiter{*this, count};
     }
 
@@ -166,7 +167,7 @@ public:
     explicit bounded_semaphore(std::size_t count) noexcept : inner_(count, count) {}
 
     /// As semaphore::acquire.
-    [[nodiscard]] semaphore::acquire_awaiter acquire(std::size_t count = 1) noexcept {
+    semaphore::acquire_awaiter acquire(std::size_t count = 1) noexcept {
         return inner_.acquire(count);
     }
     std::optional<permit> try_acquire(std::size_t count = 1) noexcept {

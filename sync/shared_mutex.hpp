@@ -72,11 +72,11 @@ public:
     /// Waits until nobody else holds it, and locks it.
     /// Cancellation: leaves the line, and lets those in who waited for this task alone; a task that
     /// has been handed the mutex already has it.
-    [[nodiscard]] lock_awaiter<guard> lock() noexcept;
+    lock_awaiter<guard> lock() noexcept;
 
     /// Waits until no writer holds it and all who came before have had it; locks it for reading.
     /// Cancellation: as lock().
-    [[nodiscard]] lock_awaiter<shared_guard> lock_shared() noexcept;
+    lock_awaiter<shared_guard> lock_shared() noexcept;
 
     /// Locks it if it is free; an empty optional otherwise.
     std::optional<guard> try_lock(
@@ -192,7 +192,8 @@ private:
 };
 
 template <class Guard>
-class shared_mutex::lock_awaiter final : public shared_mutex::waiting {
+class [[nodiscard("without co_await nothing happens")]] shared_mutex::lock_awaiter final
+    : public shared_mutex::waiting {
 public:
     explicit lock_awaiter(shared_mutex& of) noexcept
         : waiting(of, std::is_same_v<Guard, guard> ? alone : shared) {}

@@ -37,7 +37,7 @@ public:
         return version_.load(std::memory_order_acquire);
     }
 
-    class awaiter : public line_wait<awaiter> {
+    class [[nodiscard("without co_await nothing happens")]] awaiter : public line_wait<awaiter> {
     public:
         awaiter(change_counter& of, std::uint64_t seen) noexcept : changes_(of), seen_(seen) {}
         std::uint64_t await_resume() const {
@@ -118,7 +118,7 @@ public:
 
     /// Completes when version() is not `seen`, at once if it is not now, and gives it.
     /// Cancellation: stops waiting.
-    [[nodiscard]] detail::change_counter::awaiter changed(std::uint64_t seen) noexcept {
+    detail::change_counter::awaiter changed(std::uint64_t seen) noexcept {
         return {changes_, seen};
     }
 
@@ -144,7 +144,8 @@ private:
 template <std::move_constructible T>
 class watch<T>::receiver {
 public:
-    class next_awaiter final : public detail::change_counter::awaiter {
+    class [[nodiscard("without co_await nothing happens")]] next_awaiter final
+        : public detail::change_counter::awaiter {
     public:
         explicit next_awaiter(receiver& who) noexcept
             : awaiter(who.of_->changes_, who.seen_), who_(who) {}
@@ -160,7 +161,7 @@ public:
     /// Completes when there is a value that this receiver had not given before this call, and gives
     /// the latest: a copy.
     /// Cancellation: stops waiting, and misses nothing.
-    [[nodiscard]] next_awaiter next() noexcept
+    next_awaiter next() noexcept
         requires std::copy_constructible<T>
     {
         return next_awaiter{*this};

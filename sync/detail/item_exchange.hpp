@@ -338,7 +338,8 @@ private:
 
 /// Gives the item, or throws what there is instead.
 template <class T, class Exchange>
-class [[nodiscard]] get_awaiter_of final : public get_operation<T, Exchange> {
+class [[nodiscard("without co_await nothing happens")]] get_awaiter_of final
+    : public get_operation<T, Exchange> {
 public:
     using get_operation<T, Exchange>::get_operation;
 
@@ -355,7 +356,8 @@ public:
 
 /// Gives the item, or an empty optional once there will be none.
 template <class T, class Exchange>
-class [[nodiscard]] receive_awaiter_of final : public get_operation<T, Exchange> {
+class [[nodiscard("without co_await nothing happens")]] receive_awaiter_of final
+    : public get_operation<T, Exchange> {
 public:
     using get_operation<T, Exchange>::get_operation;
 
@@ -368,7 +370,8 @@ public:
 
 /// co_await to put an item, which `Holder` holds meanwhile: an item_type, or a reference to one.
 template <class Exchange, class Holder = typename Exchange::item_type>
-class [[nodiscard]] put_awaiter_of final : public item_awaiter<typename Exchange::item_type> {
+class [[nodiscard("without co_await nothing happens")]] put_awaiter_of final
+    : public item_awaiter<typename Exchange::item_type> {
 public:
     put_awaiter_of(Exchange& to, Holder item, const char* what) noexcept
         : exchange_(&to), what_(what), held_(static_cast<Holder&&>(item)) {}
