@@ -8,6 +8,7 @@
 
 #include <rondo/net/tcp.hpp>
 #include <rondo/runtime/cancel_scope.hpp>
+#include <rondo/runtime/detail/callable.hpp>
 #include <rondo/runtime/resume_on.hpp>
 #include <rondo/runtime/runtime.hpp>
 #include <rondo/runtime/task.hpp>
@@ -144,7 +145,7 @@ public:
     std::uint64_t closed_so_far() const noexcept { return closed_; }
 
     /// The one wait of the acceptor: until a connection is closed, or for a while.
-    class wait_awaiter final : public timer {
+    class [[nodiscard("without co_await nothing happens")]] wait_awaiter final : public timer {
     public:
         wait_awaiter(connection_count& count, bool is_over, bool for_a_while) noexcept
             : count_(count), is_over_(is_over), for_a_while_(for_a_while) {}
@@ -359,40 +360,72 @@ task<> serve_per_reactor(tcp_listener& listener, std::vector<Handler> handlers,
 }
 
 template <class Handler>
-task<> serve_owning(tcp_listener listener, Handler handler, serve_options options);
+task<> serve_kept(tcp_listener& listener, Handler handler, serve_options options) {
+    const std::size_t reactors = options.mode == accept_mode::single ? 1 : this_runtime().size();
+    std::vector<Handler> handlers = copies_of(std::move(handler), reactors);
+    if (options.mode == accept_mode::per_reactor && reactors > 1) {
+        co_await serve_per_reactor(listener, std::move(handlers), std::move(options));
+    } else {
+        co_await serve_one_listener(listener, std::move(handlers), std::move(options));
+    }
+}
+
+template <class Handler>
+task<> serve_owning(tcp_listener listener, Handler handler, serve_options options) {
+    co_await serve_kept(listener, std::move(handler), std::move(options));
+}
+
+/// Whether it is one; if not, the compiler has said what is wrong with it.
+template <class Handler, class... Args>
+constexpr bool is_handler() noexcept {
+    refuse_what_is_destroyed_twice<Handler>();
+    using call = kept_t<pass::each_time, Handler, Args...>;
+    constexpr bool is_callable = std::invocable<call&, tcp_stream>;
+    static_assert(is_callable,
+                  "serve: the handler cannot be called as handler(tcp_stream, args...). (A member "
+                  "function is called inside a lambda: [&](tcp_stream peer) { return "
+                  "object.talk(std::move(peer)); }.)");
+    static_assert(!is_callable || calls_nothing<call, tcp_stream>,
+                  "serve: the handler must be a coroutine that returns task<>: what another task "
+                  "gives would be lost, and a function that returns void cannot wait.");
+    return calls_nothing<call, tcp_stream>;
+}
 
 }  // namespace detail
 
-/// Accepts connections and runs handler(tcp_stream), a task, for each, all at the same time, on the
-/// reactors that serve_options::mode says; each reactor has a copy of the handler of its own. It is
-/// kept until the last of its tasks has ended. An exception that leaves it ends its connection only
-/// and goes to serve_options::on_error. Where descriptors run out, serve waits until it can accept
-/// again; where there is no memory to begin with a connection, that one is dropped. Once it serves,
-/// it ends only by an error of the listener, or by cancellation: closes the listener,
-/// cancels the handlers, waits until all have ended, then throws operation_cancelled. A handler
-/// that must finish what it is saying puts it into a `shield`.
-template <class Handler>
-    requires std::invocable<Handler&, tcp_stream>
-task<> serve(tcp_listener& listener, Handler handler, serve_options options = {}) {
-    const std::size_t reactors = options.mode == accept_mode::single ? 1 : this_runtime().size();
-    std::vector<Handler> handlers = detail::copies_of(std::move(handler), reactors);
-    if (options.mode == accept_mode::per_reactor && reactors > 1) {
-        co_await detail::serve_per_reactor(listener, std::move(handlers), std::move(options));
-    } else {
-        co_await detail::serve_one_listener(listener, std::move(handlers), std::move(options));
+/// Accepts connections and runs handler(tcp_stream, args...), a task, for each, all at the same time,
+/// on the reactors that serve_options::mode says; each reactor has a copy of the handler and of the
+/// arguments of its own. They are kept until the last of the handler's tasks has ended; the arguments
+/// are passed to each call as they are, so a value parameter gets a copy. An exception that leaves
+/// the handler ends its connection only and goes to serve_options::on_error. Where descriptors run
+/// out, serve waits until it can accept again; where there is no memory to begin with a connection,
+/// that one is dropped. Once it serves, it ends only by an error of the listener, or by
+/// cancellation: closes the listener, cancels the handlers, waits until all have ended, then throws
+/// operation_cancelled. A handler that must finish what it is saying puts it into a `shield`.
+/// Under g++ 12 a temporary lambda whose captures have destructors is refused; name it first, or
+/// pass what it captures as arguments.
+template <class Handler, class... Args>
+task<> serve(tcp_listener& listener, Handler&& handler, serve_options options = {},
+             Args&&... args) {
+    if constexpr (detail::is_handler<Handler, Args...>()) {
+        return detail::serve_kept(listener,
+                                  detail::keep_callable<detail::pass::each_time>(
+                                      std::forward<Handler>(handler), std::forward<Args>(args)...),
+                                  std::move(options));
     }
 }
 
 /// The same with a listener of its own.
-template <class Handler>
-    requires std::invocable<Handler&, tcp_stream>
-task<> serve(tcp_listener&& listener, Handler handler, serve_options options = {}) {
-    return detail::serve_owning(std::move(listener), std::move(handler), std::move(options));
-}
-
-template <class Handler>
-task<> detail::serve_owning(tcp_listener listener, Handler handler, serve_options options) {
-    co_await serve(listener, std::move(handler), std::move(options));
+template <class Handler, class... Args>
+task<> serve(tcp_listener&& listener, Handler&& handler, serve_options options = {},
+             Args&&... args) {
+    if constexpr (detail::is_handler<Handler, Args...>()) {
+        return detail::serve_owning(
+            std::move(listener),
+            detail::keep_callable<detail::pass::each_time>(std::forward<Handler>(handler),
+                                                           std::forward<Args>(args)...),
+            std::move(options));
+    }
 }
 
 }  // namespace rondo

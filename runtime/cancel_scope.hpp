@@ -12,6 +12,7 @@
 // once. An operation that had its result already gives it. The scope itself ends when the last
 // thing inside it has.
 
+#include <rondo/runtime/detail/callable.hpp>
 #include <rondo/runtime/detail/core.hpp>
 #include <rondo/runtime/detail/promise_base.hpp>
 #include <rondo/runtime/errors.hpp>
@@ -129,20 +130,26 @@ private:
     cancel_scope& scope_;
 };
 
-/// Runs f(scope), a task, inside a new scope, and gives its result; an empty optional (false, where
-/// f gives void) when the scope was cancelled. A result that f still managed to return counts. The
-/// callable is kept until the end.
-/// Cancellation from further out passes through as operation_cancelled.
+namespace detail {
+
+template <class F, class... Args>
+struct scope_result {
+    using call = kept_t<pass::once, F, Args...>;
+    static constexpr bool is_right = calls_task<call, cancel_scope&>;
+    static_assert(is_right,
+                  "with_cancel_scope: f(scope, args...) must be a coroutine that returns a task, "
+                  "for example [](cancel_scope& scope) -> task<> { ... co_return; }");
+    using value = typename task_or_none_t<is_right, call, cancel_scope&>::value_type;
+    using type = task<std::conditional_t<std::is_void_v<value>, bool, std::optional<value>>>;
+};
+
 template <class F>
-auto with_cancel_scope(F f) -> task<std::conditional_t<
-    std::is_void_v<typename std::invoke_result_t<F&, cancel_scope&>::value_type>, bool,
-    std::optional<typename std::invoke_result_t<F&, cancel_scope&>::value_type>>> {
-    using value = typename std::invoke_result_t<F&, cancel_scope&>::value_type;
+auto run_in_scope(F f) -> typename scope_result<F>::type {
     cancel_scope scope;
     scope_entry entry{scope};
     try {
         auto body = std::invoke(f, scope);
-        if constexpr (std::is_void_v<value>) {
+        if constexpr (std::is_void_v<typename scope_result<F>::value>) {
             co_await body;
             co_return true;
         } else {
@@ -151,10 +158,28 @@ auto with_cancel_scope(F f) -> task<std::conditional_t<
     } catch (const operation_cancelled&) {
         if (!entry.owns_cancellation()) throw;
     }
-    if constexpr (std::is_void_v<value>) {
+    if constexpr (std::is_void_v<typename scope_result<F>::value>) {
         co_return false;
     } else {
         co_return std::nullopt;
+    }
+}
+
+}  // namespace detail
+
+/// Runs f(scope, args...), a task, inside a new scope, and gives its result; an empty optional
+/// (false, where f gives void) when the scope was cancelled. A result that f still managed to return
+/// counts. The callable and the arguments are kept until the end; arguments are passed as
+/// task_group::spawn passes them.
+/// Under g++ 12 a temporary lambda whose captures have destructors is refused; name it first, or
+/// pass what it captures as arguments.
+/// Cancellation from further out passes through as operation_cancelled.
+template <class F, class... Args>
+auto with_cancel_scope(F&& f, Args&&... args) -> typename detail::scope_result<F, Args...>::type {
+    detail::refuse_what_is_destroyed_twice<F>();
+    if constexpr (detail::scope_result<F, Args...>::is_right) {
+        return detail::run_in_scope(
+            detail::keep_callable(std::forward<F>(f), std::forward<Args>(args)...));
     }
 }
 

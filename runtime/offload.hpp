@@ -4,6 +4,7 @@
 //     auto digest = co_await offload([&] { return sha256(file); });
 //     auto primes = co_await offload([n](std::stop_token stop) { return sieve(n, stop); });
 
+#include <rondo/runtime/detail/callable.hpp>
 #include <rondo/runtime/detail/future_state.hpp>
 #include <rondo/runtime/errors.hpp>
 #include <rondo/runtime/future.hpp>
@@ -80,23 +81,32 @@ auto run_stoppable(F f) -> task<std::invoke_result_t<F&, std::stop_token>> {
 
 }  // namespace detail
 
-/// Runs f() on a thread of the runtime's own pool (runtime_options::pool_threads) and gives its
-/// result or exception. The pool's threads yield to the reactors where cores are scarce: they run
-/// ten steps nicer (sched(7)). Jobs start in the order in which they come.
+/// Runs f(args...) on a thread of the runtime's own pool (runtime_options::pool_threads) and gives
+/// its result or exception. The pool's threads yield to the reactors where cores are scarce: they run
+/// ten steps nicer (sched(7)). Jobs start in the order in which they come. The callable and the
+/// arguments are kept, and passed as task_group::spawn passes them.
+/// If f takes a std::stop_token before the arguments, a cancellation reaches it: see below.
+/// Under g++ 12 a temporary lambda whose captures have destructors is refused; name it first, or
+/// pass what it captures as arguments.
 /// Cancellation: what has not started never does. What runs is waited for, since f may use what the
-/// task owns, and its result is given. f sees the task_local values that the task sees.
-template <class F>
-    requires std::invocable<F&>
-auto offload(F f) -> task<std::invoke_result_t<F&>> {
-    return detail::run_offloaded(std::move(f));
-}
-
-/// The same for f(std::stop_token). Cancellation: asks f to stop, waits until it has returned, then
-/// throws operation_cancelled, or f's own exception. Callbacks of the token run on the reactor.
-template <class F>
-    requires(std::invocable<F&, std::stop_token> && !std::invocable<F&>)
-auto offload(F f) -> task<std::invoke_result_t<F&, std::stop_token>> {
-    return detail::run_stoppable(std::move(f));
+/// task owns, and its result is given. An f that takes a std::stop_token is asked to stop, waited
+/// for, and then operation_cancelled is thrown, or f's own exception. Callbacks of the token run on
+/// the reactor. f sees the task_local values that the task sees.
+template <class F, class... Args>
+auto offload(F&& f, Args&&... args) {
+    detail::refuse_what_is_destroyed_twice<F>();
+    using call = detail::kept_t<detail::pass::once, F, Args...>;
+    constexpr bool is_plain = std::invocable<call&>;
+    constexpr bool is_stoppable = std::invocable<call&, std::stop_token>;
+    static_assert(is_plain || is_stoppable,
+                  "offload: f cannot be called as f(args...), nor as f(std::stop_token, args...)");
+    if constexpr (is_plain) {
+        return detail::run_offloaded<call>(
+            detail::keep_callable(std::forward<F>(f), std::forward<Args>(args)...));
+    } else if constexpr (is_stoppable) {
+        return detail::run_stoppable<call>(
+            detail::keep_callable(std::forward<F>(f), std::forward<Args>(args)...));
+    }
 }
 
 }  // namespace rondo

@@ -6,6 +6,7 @@
 //     int sum = rondo::run(add(1, 2), {.reactor = rondo::reactor_kind::epoll});
 //     rondo::run(serve_everybody, {.reactors = 0});         // a reactor for each usable core
 
+#include <rondo/runtime/detail/callable.hpp>
 #include <rondo/runtime/runtime.hpp>
 #include <rondo/runtime/runtime_options.hpp>
 #include <rondo/runtime/task.hpp>
@@ -52,12 +53,17 @@ T run(task<T> work, runtime_options options = {},
 }
 
 /// The same for a callable that returns a task; it is kept until the task has ended.
-template <std::invocable F>
-    requires detail::returns_task<std::invoke_result_t<F&>>
+template <class F>
+    requires(!detail::is_task<F>)
 auto run(F f, runtime_options options = {},
          std::source_location where = std::source_location::current()) {
-    detail::main_run here{options};
-    return here(std::invoke(f), where);
+    static_assert(detail::calls_task<F>,
+                  "run: give it a task, or a callable that returns one, for "
+                  "example []() -> task<> { ... co_return; }");
+    if constexpr (detail::calls_task<F>) {
+        detail::main_run here{options};
+        return here(std::invoke(f), where);
+    }
 }
 
 }  // namespace rondo

@@ -9,6 +9,7 @@
 // A program with one entry calls run() of run.hpp, which makes a runtime and lends it the calling
 // thread. This class is for those that have threads of their own.
 
+#include <rondo/runtime/detail/callable.hpp>
 #include <rondo/runtime/future.hpp>
 #include <rondo/runtime/reactor_kind.hpp>
 #include <rondo/runtime/runtime_options.hpp>
@@ -131,17 +132,39 @@ private:
 /// The runtime of the calling task. Precondition: there is one.
 runtime& this_runtime() noexcept;
 
-/// Runs f(index), a task, on each reactor of this runtime at the same time, with a copy of f for
-/// each, and completes when all have ended. The first exception cancels the others and is thrown.
-/// Cancellation: cancels all of them, waits, then throws operation_cancelled.
-template <std::copy_constructible F>
-    requires std::invocable<F&, std::size_t>
-task<> on_each_reactor(F f) {
+namespace detail {
+
+template <class F>
+task<> run_on_each_reactor(F f) {
     co_await with_task_group([&f](task_group& group) -> task<> {
         runtime& all = this_runtime();
         for (std::size_t i = 0; i < all.size(); ++i) group.spawn_on(all.scheduler(i), f, i);
         co_return;
     });
+}
+
+}  // namespace detail
+
+/// Runs f(index, args...), a task, on each reactor of this runtime at the same time, with a copy of
+/// f and of the arguments for each, and completes when all have ended. The first exception cancels
+/// the others and is thrown.
+/// Under g++ 12 a temporary lambda whose captures have destructors is refused; name it first, or
+/// pass what it captures as arguments.
+/// Cancellation: cancels all of them, waits, then throws operation_cancelled.
+template <class F, class... Args>
+task<> on_each_reactor(F&& f, Args&&... args) {
+    detail::refuse_what_is_destroyed_twice<F>();
+    using call = detail::kept_t<detail::pass::each_time, F, Args...>;
+    static_assert(std::copy_constructible<call>,
+                  "on_each_reactor: each reactor needs a copy of f and of the arguments");
+    constexpr bool is_right = detail::calls_nothing<call, std::size_t>;
+    static_assert(is_right,
+                  "on_each_reactor: f(index, args...) must be a coroutine that returns task<>, for "
+                  "example [](std::size_t index) -> task<> { ... co_return; }");
+    if constexpr (is_right) {
+        return detail::run_on_each_reactor<call>(detail::keep_callable<detail::pass::each_time>(
+            std::forward<F>(f), std::forward<Args>(args)...));
+    }
 }
 
 }  // namespace rondo

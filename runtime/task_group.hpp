@@ -13,6 +13,7 @@
 
 #include <rondo/runtime/cancel_scope.hpp>
 #include <rondo/runtime/detail/awaitable.hpp>
+#include <rondo/runtime/detail/callable.hpp>
 #include <rondo/runtime/detail/misuse.hpp>
 #include <rondo/runtime/resume_on.hpp>
 #include <rondo/runtime/task.hpp>
@@ -199,6 +200,7 @@ public:
     /// The same for any other awaitable.
     template <detail::awaitable Awaitable>
     auto spawn(Awaitable work, std::source_location where = std::source_location::current()) {
+        detail::refuse_foreign_awaiter<Awaitable>();
         return spawn(detail::as_task(std::move(work)), where);
     }
 
@@ -206,9 +208,11 @@ public:
     /// ended; they are passed as std::thread passes them: moved into value parameters, so a T&
     /// parameter takes std::ref(x), or the kept argument itself where f takes nothing else.
     template <class F, class... Args>
-        requires(std::invocable<F&, Args...> || std::invocable<F&, Args&...>)
+        requires(!detail::awaitable<F>)
     auto spawn(F f, Args... args) {
-        if constexpr (sizeof...(Args) == 0 && (std::is_empty_v<F> || std::is_pointer_v<F>)) {
+        if constexpr (!detail::calls_awaitable<F, Args...>) {
+            detail::refuse_to_spawn<F, Args...>();
+        } else if constexpr (sizeof...(Args) == 0 && (std::is_empty_v<F> || std::is_pointer_v<F>)) {
             return spawn(std::invoke(f), where_);
         } else {
             return spawn(call(std::move(f), std::move(args)...), where_);
@@ -226,12 +230,17 @@ public:
     template <detail::awaitable Awaitable>
     auto spawn(task_name name, Awaitable work,
                std::source_location where = std::source_location::current()) {
+        detail::refuse_foreign_awaiter<Awaitable>();
         return spawn(std::move(name), detail::as_task(std::move(work)), where);
     }
     template <class F, class... Args>
-        requires(std::invocable<F&, Args...> || std::invocable<F&, Args&...>)
+        requires(!detail::awaitable<F>)
     auto spawn(task_name name, F f, Args... args) {
-        return spawn(std::move(name), call(std::move(f), std::move(args)...), where_);
+        if constexpr (!detail::calls_awaitable<F, Args...>) {
+            detail::refuse_to_spawn<F, Args...>();
+        } else {
+            return spawn(std::move(name), call(std::move(f), std::move(args)...), where_);
+        }
     }
 
     /// The same on another scheduler: the task goes there, and is joined and cancelled from here as
@@ -239,21 +248,31 @@ public:
     /// scheduler has stopped, the task fails with runtime_errc::scheduler_stopped.
     template <detail::awaitable Awaitable>
     auto spawn_on(scheduler& where, Awaitable work) {
+        detail::refuse_foreign_awaiter<Awaitable>();
         return spawn(await_on(where, std::move(work)), where_);
     }
     template <class F, class... Args>
-        requires(std::invocable<F&, Args...> || std::invocable<F&, Args&...>)
+        requires(!detail::awaitable<F>)
     auto spawn_on(scheduler& where, F f, Args... args) {
-        return spawn(call_on(where, std::move(f), std::move(args)...), where_);
+        if constexpr (!detail::calls_awaitable<F, Args...>) {
+            detail::refuse_to_spawn<F, Args...>();
+        } else {
+            return spawn(call_on(where, std::move(f), std::move(args)...), where_);
+        }
     }
     template <detail::awaitable Awaitable>
     auto spawn_on(scheduler& where, task_name name, Awaitable work) {
+        detail::refuse_foreign_awaiter<Awaitable>();
         return spawn(std::move(name), await_on(where, std::move(work)), where_);
     }
     template <class F, class... Args>
-        requires(std::invocable<F&, Args...> || std::invocable<F&, Args&...>)
+        requires(!detail::awaitable<F>)
     auto spawn_on(scheduler& where, task_name name, F f, Args... args) {
-        return spawn(std::move(name), call_on(where, std::move(f), std::move(args)...), where_);
+        if constexpr (!detail::calls_awaitable<F, Args...>) {
+            detail::refuse_to_spawn<F, Args...>();
+        } else {
+            return spawn(std::move(name), call_on(where, std::move(f), std::move(args)...), where_);
+        }
     }
 
     /// Cancels every task of the group, now and from now on.
@@ -277,7 +296,7 @@ public:
     /// Cancellation: cancels the group, waits for its tasks, then throws operation_cancelled. So
     /// does the join of a group whose surroundings alone were cancelled (the join may stand in a
     /// shield), if a task ended for that reason.
-    [[nodiscard]] join_awaiter join() noexcept;
+    join_awaiter join() noexcept;
 
 private:
     friend void detail::finish_task(detail::task_state&, detail::promise_base&) noexcept;
@@ -339,9 +358,10 @@ private:
     }
 
     template <class F, class... Args>
-    static auto call(F f, Args... args) -> decltype(invoke_kept(f, args...)) {
+    static auto call(F f, Args... args)
+        -> task<detail::await_result_t<decltype(invoke_kept(f, args...))>> {
         auto work = invoke_kept(f, args...);
-        co_return co_await work;
+        co_return co_await std::move(work);
     }
 
     template <class Awaitable>
@@ -352,10 +372,11 @@ private:
     }
 
     template <class F, class... Args>
-    static auto call_on(scheduler& where, F f, Args... args) -> decltype(invoke_kept(f, args...)) {
+    static auto call_on(scheduler& where, F f, Args... args)
+        -> task<detail::await_result_t<decltype(invoke_kept(f, args...))>> {
         co_await resume_on(where);
         auto work = invoke_kept(f, args...);
-        co_return co_await work;
+        co_return co_await std::move(work);
     }
 
     detail::scheduler_core* home_ = detail::current_core;
@@ -407,7 +428,8 @@ protected:
     bool was_cancelled_ = false;
 };
 
-class task_group::join_awaiter final : public end_awaiter {
+class [[nodiscard("without co_await nothing happens")]] task_group::join_awaiter final
+    : public end_awaiter {
 public:
     using end_awaiter::end_awaiter;
     void await_resume() {
@@ -423,6 +445,18 @@ public:
 inline task_group::join_awaiter task_group::join() noexcept { return join_awaiter{*this}; }
 
 namespace detail {
+
+template <class F, class... Args>
+struct group_result {
+    using call = kept_t<pass::once, F, Args...>;
+    static constexpr bool is_right = calls_task<call, task_group&>;
+    static_assert(is_right,
+                  "with_task_group: f(group, args...) must be a coroutine that returns a task, for "
+                  "example [](task_group& group) -> task<> { ... co_return; }");
+    using type = task_or_none_t<is_right, call, task_group&>;
+};
+template <class F, class... Args>
+using group_result_t = typename group_result<F, Args...>::type;
 
 class group_body {
 public:
@@ -445,6 +479,7 @@ public:
     template <class F>
     static auto run(F f, std::source_location where) -> std::invoke_result_t<F&, task_group&> {
         using value = typename std::invoke_result_t<F&, task_group&>::value_type;
+        if constexpr (is_kept_call<F>) where = co_await place_of_await{};
         task_group group{where};
         std::optional<stored_result<value>> result;
         bool cancelled = false;
@@ -486,20 +521,37 @@ private:
 
 }  // namespace detail
 
-/// Runs f(group), a task, with a group of its own, then waits for all the group's tasks and gives
-/// f's result. The first exception from f or from a task cancels everything else inside, f
+/// Runs f(group, args...), a task, with a group of its own, then waits for all the group's tasks and
+/// gives f's result. The first exception from f or from a task cancels everything else inside, f
 /// included, and is thrown once all have ended; later ones go to the hook of unheard_error.hpp. An
 /// operation_cancelled that leaves a task which nobody cancelled (it awaited a future that somebody
-/// cancelled, say) is an exception like any other. The callable is kept until the end.
+/// cancelled, say) is an exception like any other. The callable and the arguments are kept until the
+/// end; arguments are passed as task_group::spawn passes them.
 /// group.cancel() inside ends it early; where that ends f, it is a normal end if f gives void, else
 /// operation_cancelled.
+/// Under g++ 12 a temporary lambda whose captures have destructors is refused; name it first, or
+/// pass what it captures as arguments.
 /// Cancellation: passes to f and to every task, and waits for them. If it ended one of them, throws
 /// operation_cancelled, also where f has given a value; if all ended by themselves, gives that
 /// value.
 template <class F>
-auto with_task_group(F f, std::source_location where = std::source_location::current())
-    -> std::invoke_result_t<F&, task_group&> {
-    return detail::group_body::run(std::move(f), where);
+auto with_task_group(F&& f, std::source_location where = std::source_location::current())
+    -> detail::group_result_t<F> {
+    detail::refuse_what_is_destroyed_twice<F>();
+    if constexpr (detail::group_result<F>::is_right) {
+        return detail::group_body::run(std::decay_t<F>(std::forward<F>(f)), where);
+    }
+}
+template <class F, class Arg, class... Args>
+    requires(!std::same_as<std::remove_cvref_t<Arg>, std::source_location>)
+auto with_task_group(F&& f, Arg&& arg, Args&&... args) -> detail::group_result_t<F, Arg, Args...> {
+    detail::refuse_what_is_destroyed_twice<F>();
+    if constexpr (detail::group_result<F, Arg, Args...>::is_right) {
+        return detail::group_body::run(
+            detail::keep_callable(std::forward<F>(f), std::forward<Arg>(arg),
+                                  std::forward<Args>(args)...),
+            std::source_location{});
+    }
 }
 
 }  // namespace rondo

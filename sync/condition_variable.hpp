@@ -11,6 +11,7 @@
 // For tasks of several schedulers. On one scheduler nobody runs between two awaits: there an event
 // or a queue does what is wanted, without a mutex.
 
+#include <rondo/runtime/detail/callable.hpp>
 #include <rondo/runtime/detail/promise_base.hpp>
 #include <rondo/runtime/errors.hpp>
 #include <rondo/runtime/sleep.hpp>
@@ -45,13 +46,27 @@ public:
     /// returns.
     task<> wait(mutex::guard& held, std::source_location where = std::source_location::current());
 
-    /// The same until predicate() holds, which is called with the mutex held; at once if it holds
-    /// already.
-    template <std::predicate Predicate>
-    task<> wait(mutex::guard& held, Predicate predicate,
+    /// The same until predicate(args...) holds, which is called with the mutex held; at once if it
+    /// holds already. The predicate and the arguments are kept; the arguments are passed as they
+    /// are.
+    /// Under g++ 12 a temporary lambda whose captures have destructors is refused; name it first,
+    /// or pass what it captures as arguments.
+    template <class Predicate>
+        requires std::predicate<std::decay_t<Predicate>&>
+    task<> wait(mutex::guard& held, Predicate&& predicate,
                 std::source_location where = std::source_location::current()) {
-        co_await detail::turn_point{};
-        while (!std::invoke(predicate)) co_await wait(held, where);
+        detail::refuse_what_is_destroyed_twice<Predicate>();
+        return wait_until(held, std::decay_t<Predicate>(std::forward<Predicate>(predicate)), where);
+    }
+    template <class Predicate, class... Args>
+        requires(sizeof...(Args) > 0 &&
+                 std::predicate<std::decay_t<Predicate>&, std::decay_t<Args>&...>)
+    task<> wait(mutex::guard& held, Predicate&& predicate, Args&&... args) {
+        detail::refuse_what_is_destroyed_twice<Predicate>();
+        return wait_until(held,
+                          detail::keep_callable<detail::pass::each_time>(
+                              std::forward<Predicate>(predicate), std::forward<Args>(args)...),
+                          std::source_location{});
     }
 
     /// Wakes the task that has waited longest, if there is one.
@@ -64,6 +79,13 @@ public:
     }
 
 private:
+    template <class Predicate>
+    task<> wait_until(mutex::guard& held, Predicate predicate, std::source_location where) {
+        if constexpr (detail::is_kept_call<Predicate>) where = co_await detail::place_of_await{};
+        co_await detail::turn_point{};
+        while (!std::invoke(predicate)) co_await wait(held, where);
+    }
+
     class waiting;
 
     // Relaxed: a waiter joins the line before it unlocks the mutex. Who has locked it since, and

@@ -7,6 +7,7 @@
 //         ...                                        // there is a table
 //     }
 
+#include <rondo/runtime/detail/callable.hpp>
 #include <rondo/runtime/detail/stay.hpp>
 #include <rondo/runtime/errors.hpp>
 #include <rondo/runtime/task.hpp>
@@ -31,14 +32,35 @@ public:
     once(const once&) = delete;
     once& operator=(const once&) = delete;
 
-    /// Runs f(), a task, unless that has been done, or is being done by another task: then waits
-    /// for its end. Completes when one f has run to its end. Where f fails, this call throws its
-    /// exception, and the next in line tries its own f. The callable is kept until then.
+    /// Runs f(args...), a task, unless that has been done, or is being done by another task: then
+    /// waits for its end. Completes when one f has run to its end. Where f fails, this call throws
+    /// its exception, and the next in line tries its own f. The callable and the arguments are kept
+    /// until then; arguments are passed as task_group::spawn passes them.
     /// An f that calls the same `once` waits for itself, for ever.
+    /// Under g++ 12 a temporary lambda whose captures have destructors is refused; name it first,
+    /// or pass what it captures as arguments.
     /// Cancellation: of a task that waits, leaves the line; of the one that runs f, cancels f, and
     /// the next in line tries.
-    template <std::invocable F>
-    task<> call(F f) {
+    template <class F, class... Args>
+    task<> call(F&& f, Args&&... args) {
+        detail::refuse_what_is_destroyed_twice<F>();
+        using kept = detail::kept_t<detail::pass::once, F, Args...>;
+        constexpr bool is_right = detail::calls_nothing<kept>;
+        static_assert(is_right,
+                      "once::call: f(args...) must be a coroutine that returns task<>, for example "
+                      "[&]() -> task<> { ... co_return; }");
+        if constexpr (is_right) {
+            return run<kept>(
+                detail::keep_callable(std::forward<F>(f), std::forward<Args>(args)...));
+        }
+    }
+
+    /// Whether it has been done.
+    bool is_done() const noexcept { return state_.load(std::memory_order_acquire) == is_complete; }
+
+private:
+    template <class F>
+    task<> run(F f) {
         const bool is_first = co_await enter_awaiter{*this};
         if (!is_first) co_return;
         attempt mine{*this};
@@ -47,10 +69,6 @@ public:
         mine.succeeded = true;
     }
 
-    /// Whether it has been done.
-    bool is_done() const noexcept { return state_.load(std::memory_order_acquire) == is_complete; }
-
-private:
     // Gives true to the one that is to run f.
     class enter_awaiter final : public detail::task_waiter {
     public:

@@ -176,7 +176,7 @@ concept selectable = requires(typename select_case<Operation>::type& one, wake_l
 };
 
 template <class... Cases>
-class [[nodiscard]] select_awaiter final : public suspension {
+class [[nodiscard("without co_await nothing happens")]] select_awaiter final : public suspension {
 public:
     using variant = std::variant<alternative_t<Cases>...>;
 
@@ -354,10 +354,18 @@ private:
 /// gone by then, as where it is awaited alone.
 /// Cancellation: none of them happens; where one has happened already, it is given all the same.
 template <class... Operations>
-    requires(sizeof...(Operations) > 0 && (detail::selectable<Operations> && ...))
 auto select(Operations... operations) {
-    return detail::select_awaiter<typename detail::select_case<Operations>::type...>{
-        std::in_place, std::move(operations)...};
+    constexpr bool can_select =
+        sizeof...(Operations) > 0 && (detail::selectable<Operations> && ...);
+    static_assert(
+        can_select,
+        "select: one of the cases cannot be taken back once it has begun. Channels, queues, "
+        "broadcasts, watches, oneshots, events and sleeps can; an accept, a read, a task "
+        "or a lock is raced with when_any, which cancels the losers.");
+    if constexpr (can_select) {
+        return detail::select_awaiter<typename detail::select_case<Operations>::type...>{
+            std::in_place, std::move(operations)...};
+    }
 }
 
 }  // namespace rondo

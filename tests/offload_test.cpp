@@ -83,9 +83,8 @@ TEST_CASE("offload runs a function on a thread of the pool and gives what it ret
             int& same = co_await offload([&number]() -> int& { return number; });
             CHECK(&same == &number);
 
-            auto kept = std::make_unique<int>(5);
-            auto job = [box = std::move(kept)]() mutable { return std::move(box); };
-            auto work = offload(std::move(job));
+            const auto hand_back = [](std::unique_ptr<int> given) { return given; };
+            auto work = offload(hand_back, std::make_unique<int>(5));
             const std::unique_ptr<int> box = co_await work;
             REQUIRE(box);
             CHECK(*box == 5);
@@ -148,9 +147,9 @@ TEST_CASE("a job that is cancelled before it has started never does") {
             task_group group;
             group.spawn(one.work());
             co_await until([&] { return one.begun.try_wait(); });
-            auto plain = group.spawn(offload([&ran, kept = counted{alive}] { ++ran; }));
+            auto plain = group.spawn(offload([&ran](counted&) { ++ran; }, counted{alive}));
             auto stoppable =
-                group.spawn(offload([&ran, kept = counted{alive}](std::stop_token) { ++ran; }));
+                group.spawn(offload([&ran](std::stop_token, counted&) { ++ran; }, counted{alive}));
             auto last = group.spawn(offload([&ran] { ++ran; }));
             co_await settle();
             plain.cancel();

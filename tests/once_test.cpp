@@ -151,11 +151,11 @@ TEST_CASE("a once keeps the callable that it is given, and what fails in calling
             int got = 0;
             const auto fails = []() -> task<> { throw std::logic_error("at once"); };
             CHECK_THROWS_AS(co_await flag.call(fails), std::logic_error);
-            auto work = [&got, box = std::make_unique<int>(7)]() -> task<> {
+            const auto work = [&got](std::unique_ptr<int>& box) -> task<> {
                 co_await yield();
                 got = *box;
             };
-            co_await flag.call(std::move(work));
+            co_await flag.call(work, std::make_unique<int>(7));
             CHECK(got == 7);
             const auto late = co_await as_result(with_timeout(1h, flag.call(fails)));
             CHECK_FALSE(late.error());

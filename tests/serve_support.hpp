@@ -90,7 +90,7 @@ template <class Handler>
 started start_serving(task_group& group, Handler handler, serve_options options = {}) {
     auto listener = tcp_listener::bind(any_port());
     const endpoint where = listener.local_endpoint();
-    auto work = serve(std::move(listener), std::move(handler), std::move(options));
+    auto work = serve(std::move(listener), handler, std::move(options));
     return {where, group.spawn(std::move(work))};
 }
 

@@ -731,17 +731,16 @@ TEST_CASE("a handler that cannot be copied serves one reactor, and is refused fo
                 CAPTURE(static_cast<int>(mode));
                 CAPTURE(reactors);
                 run_many(run, reactors, [=]() -> task<> {
-                    const auto handler = [] {
-                        return [box = std::make_unique<int>(1)](tcp_stream peer) -> task<> {
-                            const std::string text(static_cast<std::size_t>(*box), '!');
-                            co_await peer.write_all(text);
-                        };
+                    const auto handler = [](tcp_stream peer, std::unique_ptr<int>& box) -> task<> {
+                        const std::string text(static_cast<std::size_t>(*box), '!');
+                        co_await peer.write_all(text);
                     };
                     auto listener = tcp_listener::bind(any_port());
                     const endpoint where = listener.local_endpoint();
                     task_group group;
                     std::string told;
-                    auto server = group.spawn(serve(listener, handler(), {.mode = mode}));
+                    auto server = group.spawn(
+                        serve(listener, handler, {.mode = mode}, std::make_unique<int>(1)));
                     co_await settle();
                     if (reactors == 1 || mode == accept_mode::single) {
                         plain_socket client{where};

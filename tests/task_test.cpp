@@ -69,7 +69,8 @@ struct parcel {
 struct own_frame {
     void* address = nullptr;
     bool await_ready() const noexcept { return false; }
-    bool await_suspend(std::coroutine_handle<> frame) noexcept {
+    template <detail::rondo_promise Promise>
+    bool await_suspend(std::coroutine_handle<Promise> frame) noexcept {
         address = frame.address();
         return false;
     }

@@ -40,6 +40,29 @@ using await_result_t =
 template <class Awaitable>
 concept awaitable = requires { typename await_result_t<Awaitable>; };
 
+/// Stands for the handle of any coroutine, and for none whose promise a template could deduce.
+struct any_coroutine {
+    operator std::coroutine_handle<>() const noexcept;
+};
+
+/// An awaiter that takes the handle of any coroutine, as none of the library's does: they need to
+/// know the task. (One that takes a coroutine_handle<Promise>, for whatever Promise, may pass it on
+/// to one of the library's, and is let through.)
+template <class Awaiter>
+concept foreign_awaiter =
+    requires(Awaiter& awaiter, any_coroutine handle) { awaiter.await_suspend(handle); };
+
+template <class Awaitable>
+constexpr void refuse_foreign_awaiter() noexcept {
+    static_assert(
+        !foreign_awaiter<std::remove_reference_t<awaiter_t<Awaitable>>>,
+        "A task cannot await this. Its awaiter is not one of rondo's: it would resume the "
+        "task by itself, wherever it is called, past the scheduler that runs the task. "
+        "Have its callback give the result to a rondo::promise or a rondo::oneshot, and "
+        "await the future or the other end; to go on elsewhere, await "
+        "rondo::resume_on(scheduler).");
+}
+
 /// Stands for an awaitable that stays where it is.
 template <class Awaitable>
 struct awaitable_reference {
@@ -51,6 +74,7 @@ struct awaitable_reference {
 /// cannot be copied, such as a task_handle.
 template <class Awaitable>
 auto hold(Awaitable&& awaitable) {
+    refuse_foreign_awaiter<Awaitable>();
     using held = std::remove_cvref_t<Awaitable>;
     if constexpr (std::is_lvalue_reference_v<Awaitable> && !std::is_copy_constructible_v<held>) {
         return awaitable_reference<std::remove_reference_t<Awaitable>>{std::addressof(awaitable)};

@@ -2,6 +2,7 @@
 // What all coroutine frames of the library begin with: who awaits this frame, and at which line it
 // is stopped.
 
+#include <rondo/runtime/detail/awaitable.hpp>
 #include <rondo/runtime/detail/core.hpp>
 #include <rondo/runtime/detail/misuse.hpp>
 
@@ -55,6 +56,16 @@ public:
         std::source_location where;
         std::exception_ptr error;  // once it has failed
     };
+
+#if defined(__clang__)
+    /// Refuses what a task cannot await. g++ would copy every awaiter here; it refuses what
+    /// with_timeout, when_any and their kin are given.
+    template <class Awaitable>
+    static Awaitable&& await_transform(Awaitable&& awaitable) noexcept {
+        refuse_foreign_awaiter<Awaitable>();
+        return std::forward<Awaitable>(awaitable);
+    }
+#endif
 
     static void* operator new(std::size_t size) {
         scheduler_core* core = current_core;
