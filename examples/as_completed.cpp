@@ -6,9 +6,9 @@
 
 #include "fib.hpp"
 
-#include <rondo/runtime/as_completed.hpp>
 #include <rondo/runtime/run.hpp>
-#include <rondo/runtime/thread_pool.hpp>
+#include <rondo/runtime/threads/as_completed.hpp>
+#include <rondo/runtime/threads/thread_pool.hpp>
 
 #include <iostream>
 #include <string_view>

@@ -9,7 +9,7 @@
 
 #include "server_options.hpp"
 
-#include <rondo/net/asio.hpp>
+#include <rondo/asio.hpp>
 
 #include <asio/buffer.hpp>
 #include <asio/ip/tcp.hpp>

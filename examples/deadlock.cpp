@@ -1,7 +1,7 @@
 // Two tasks take two locks in opposite order, and each waits for ever for the other's. Python's
 // threads hang; here run() ends with an error that names the circle and shows every task.
 
-#include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/core/errors.hpp>
 #include <rondo/runtime/run.hpp>
 #include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/when.hpp>

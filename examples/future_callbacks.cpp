@@ -3,7 +3,7 @@
 
 #include "fib.hpp"
 
-#include <rondo/runtime/thread_pool.hpp>
+#include <rondo/runtime/threads/thread_pool.hpp>
 
 #include <iostream>
 #include <string>

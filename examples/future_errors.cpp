@@ -1,7 +1,7 @@
 // An exception in a pool's thread is kept in the future, and thrown where the result is asked for.
 // Prints callback handler, then get RuntimeError.
 
-#include <rondo/runtime/thread_pool.hpp>
+#include <rondo/runtime/threads/thread_pool.hpp>
 
 #include <iostream>
 #include <stdexcept>

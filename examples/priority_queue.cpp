@@ -12,7 +12,7 @@
 // Who gets from an empty queue waits, as on a condition variable, but there is nothing to notify
 // and no loop around the wait: the item is handed over.
 
-#include <rondo/runtime/as_result.hpp>
+#include <rondo/runtime/core/as_result.hpp>
 #include <rondo/runtime/run.hpp>
 #include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/when.hpp>

@@ -5,7 +5,7 @@
 //     stepwise<int> task{numbers()};
 //     while (auto item = task.next()) use(*item);   // empty: the generator has ended
 
-#include <rondo/runtime/generator.hpp>
+#include <rondo/runtime/core/generator.hpp>
 
 #include <iterator>
 #include <optional>

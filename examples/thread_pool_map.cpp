@@ -4,7 +4,7 @@
 
 #include "fib.hpp"
 
-#include <rondo/runtime/thread_pool.hpp>
+#include <rondo/runtime/threads/thread_pool.hpp>
 
 #include <array>
 #include <chrono>

@@ -5,7 +5,7 @@
 //     if (request.empty()) co_return;                  // the peer has finished
 //     co_await peer.write_all(request);                // the memory goes back when it leaves scope
 
-#include <rondo/runtime/detail/buffer_pool.hpp>
+#include <rondo/runtime/reactor/detail/buffer_pool.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -7,8 +7,8 @@
 // What it gives are views into its buffer, valid until the next call.
 
 #include <rondo/io/stream.hpp>
-#include <rondo/runtime/as_result.hpp>
-#include <rondo/runtime/task.hpp>
+#include <rondo/runtime/core/as_result.hpp>
+#include <rondo/runtime/core/task.hpp>
 
 #include <algorithm>
 #include <coroutine>

@@ -1,7 +1,7 @@
 #pragma once
 // What the library means by a byte stream, so that readers and writers work over any of them.
 
-#include <rondo/runtime/detail/awaitable.hpp>
+#include <rondo/runtime/core/detail/awaitable.hpp>
 
 #include <concepts>
 #include <cstddef>

@@ -5,7 +5,7 @@
 //     if (address.is_v6() && !address.is_loopback()) std::puts(address.to_string().c_str());
 //     if (auto typed = rondo::ip_address::try_parse(line)) allowed.insert(*typed);
 
-#include <rondo/runtime/detail/compiler.hpp>
+#include <rondo/runtime/core/detail/compiler.hpp>
 
 #include <array>
 #include <compare>

@@ -1,8 +1,8 @@
 #include <rondo/net/resolve.hpp>
 
 #include <rondo/net/detail/quoted.hpp>
-#include <rondo/runtime/as_result.hpp>
-#include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/core/as_result.hpp>
+#include <rondo/runtime/core/errors.hpp>
 #include <rondo/runtime/sleep.hpp>
 
 #include <netdb.h>

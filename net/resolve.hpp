@@ -4,7 +4,7 @@
 //     for (const rondo::endpoint& peer : co_await rondo::resolve("localhost", 5566)) ...
 
 #include <rondo/net/endpoint.hpp>
-#include <rondo/runtime/task.hpp>
+#include <rondo/runtime/core/task.hpp>
 
 #include <cstdint>
 #include <string>

@@ -1,6 +1,6 @@
 #include <rondo/net/serve.hpp>
 
-#include <rondo/runtime/detail/error_lines.hpp>
+#include <rondo/runtime/core/detail/error_lines.hpp>
 
 #include <sys/socket.h>
 

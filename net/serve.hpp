@@ -8,10 +8,10 @@
 
 #include <rondo/net/tcp.hpp>
 #include <rondo/runtime/cancel_scope.hpp>
+#include <rondo/runtime/core/task.hpp>
 #include <rondo/runtime/detail/callable.hpp>
 #include <rondo/runtime/resume_on.hpp>
 #include <rondo/runtime/runtime.hpp>
-#include <rondo/runtime/task.hpp>
 #include <rondo/runtime/task_group.hpp>
 
 #include <algorithm>

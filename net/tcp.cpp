@@ -2,8 +2,8 @@
 
 #include <rondo/net/detail/quoted.hpp>
 #include <rondo/net/resolve.hpp>
-#include <rondo/runtime/detail/open_descriptor.hpp>
-#include <rondo/runtime/detail/reactor.hpp>
+#include <rondo/runtime/reactor/detail/open_descriptor.hpp>
+#include <rondo/runtime/reactor/detail/reactor.hpp>
 #include <rondo/runtime/runtime.hpp>
 
 #include <netinet/tcp.h>

@@ -11,8 +11,8 @@
 #include <rondo/net/detail/socket_operations.hpp>
 #include <rondo/net/endpoint.hpp>
 #include <rondo/net/tcp_options.hpp>
-#include <rondo/runtime/as_result.hpp>
-#include <rondo/runtime/detail/owned_descriptor.hpp>
+#include <rondo/runtime/core/as_result.hpp>
+#include <rondo/runtime/reactor/detail/owned_descriptor.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -8,7 +8,7 @@
 //
 // What has no name here can be set through native_handle().
 
-#include <rondo/runtime/detail/compiler.hpp>
+#include <rondo/runtime/core/detail/compiler.hpp>
 
 #include <chrono>
 #include <concepts>

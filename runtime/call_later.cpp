@@ -1,6 +1,6 @@
 #include <rondo/runtime/call_later.hpp>
 
-#include <rondo/runtime/detail/misuse.hpp>
+#include <rondo/runtime/core/detail/misuse.hpp>
 #include <rondo/runtime/detail/runtime_threads.hpp>
 
 #include <exception>

@@ -5,7 +5,7 @@
 //     co_await work();
 //     warning.cancel();
 
-#include <rondo/runtime/detail/core.hpp>
+#include <rondo/runtime/core/detail/core.hpp>
 #include <rondo/runtime/scheduler.hpp>
 
 #include <chrono>

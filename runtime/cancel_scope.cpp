@@ -1,6 +1,6 @@
 #include <rondo/runtime/cancel_scope.hpp>
 
-#include <rondo/runtime/detail/misuse.hpp>
+#include <rondo/runtime/core/detail/misuse.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/task_local.hpp>
 

@@ -12,11 +12,11 @@
 // once. An operation that had its result already gives it. The scope itself ends when the last
 // thing inside it has.
 
+#include <rondo/runtime/core/detail/core.hpp>
+#include <rondo/runtime/core/detail/promise_base.hpp>
+#include <rondo/runtime/core/errors.hpp>
+#include <rondo/runtime/core/task.hpp>
 #include <rondo/runtime/detail/callable.hpp>
-#include <rondo/runtime/detail/core.hpp>
-#include <rondo/runtime/detail/promise_base.hpp>
-#include <rondo/runtime/errors.hpp>
-#include <rondo/runtime/task.hpp>
 
 #include <chrono>
 #include <functional>

@@ -1,6 +1,6 @@
 #include <rondo/runtime/dump.hpp>
 
-#include <rondo/runtime/detail/dump_writer.hpp>
+#include <rondo/runtime/core/detail/dump_writer.hpp>
 #include <rondo/runtime/detail/stay.hpp>
 #include <rondo/runtime/scheduler.hpp>
 #include <rondo/runtime/task_group.hpp>

@@ -10,7 +10,7 @@
 //             io/buffered_reader.hpp:178 rondo::buffered_reader<rondo::tcp_stream>::read_more
 //             examples/chat_server.cpp:40 talk
 
-#include <rondo/runtime/detail/compiler.hpp>
+#include <rondo/runtime/core/detail/compiler.hpp>
 
 #include <cstdio>
 #include <source_location>

@@ -9,8 +9,8 @@
 //
 //     interval poll{100ms, missed_ticks::skip};
 
-#include <rondo/runtime/detail/core.hpp>
-#include <rondo/runtime/detail/promise_base.hpp>
+#include <rondo/runtime/core/detail/core.hpp>
+#include <rondo/runtime/core/detail/promise_base.hpp>
 #include <rondo/runtime/sleep.hpp>
 
 #include <chrono>

@@ -4,15 +4,15 @@
 //     auto digest = co_await offload([&] { return sha256(file); });
 //     auto primes = co_await offload([n](std::stop_token stop) { return sieve(n, stop); });
 
+#include <rondo/runtime/core/errors.hpp>
+#include <rondo/runtime/core/task.hpp>
 #include <rondo/runtime/detail/callable.hpp>
-#include <rondo/runtime/detail/future_state.hpp>
-#include <rondo/runtime/errors.hpp>
-#include <rondo/runtime/future.hpp>
 #include <rondo/runtime/runtime.hpp>
 #include <rondo/runtime/sleep.hpp>
-#include <rondo/runtime/task.hpp>
 #include <rondo/runtime/task_local.hpp>
-#include <rondo/runtime/thread_pool.hpp>
+#include <rondo/runtime/threads/detail/future_state.hpp>
+#include <rondo/runtime/threads/future.hpp>
+#include <rondo/runtime/threads/thread_pool.hpp>
 
 #include <concepts>
 #include <coroutine>

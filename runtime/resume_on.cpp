@@ -1,6 +1,6 @@
 #include <rondo/runtime/resume_on.hpp>
 
-#include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/core/errors.hpp>
 #include <rondo/runtime/scheduler.hpp>
 
 #include <stdexcept>

@@ -8,7 +8,7 @@
 // Most programs never hop: they serve each connection where it was accepted, and use
 // task_group::spawn_on or on_each_reactor to spread work.
 
-#include <rondo/runtime/detail/promise_base.hpp>
+#include <rondo/runtime/core/detail/promise_base.hpp>
 #include <rondo/runtime/detail/stay.hpp>
 
 #include <coroutine>

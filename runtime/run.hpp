@@ -6,10 +6,10 @@
 //     int sum = rondo::run(add(1, 2), {.reactor = rondo::reactor_kind::epoll});
 //     rondo::run(serve_everybody, {.reactors = 0});         // a reactor for each usable core
 
+#include <rondo/runtime/core/task.hpp>
 #include <rondo/runtime/detail/callable.hpp>
 #include <rondo/runtime/runtime.hpp>
 #include <rondo/runtime/runtime_options.hpp>
-#include <rondo/runtime/task.hpp>
 
 #include <concepts>
 #include <functional>

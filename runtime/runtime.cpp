@@ -1,11 +1,11 @@
 #include <rondo/runtime/runtime.hpp>
 
-#include <rondo/runtime/detail/all_asleep.hpp>
+#include <rondo/runtime/core/detail/misuse.hpp>
 #include <rondo/runtime/detail/deadlock.hpp>
-#include <rondo/runtime/detail/misuse.hpp>
 #include <rondo/runtime/detail/runtime_threads.hpp>
-#include <rondo/runtime/detail/usable_cores.hpp>
-#include <rondo/runtime/thread_pool.hpp>
+#include <rondo/runtime/threads/detail/all_asleep.hpp>
+#include <rondo/runtime/threads/detail/usable_cores.hpp>
+#include <rondo/runtime/threads/thread_pool.hpp>
 
 #include <pthread.h>
 

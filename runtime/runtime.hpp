@@ -9,13 +9,13 @@
 // A program with one entry calls run() of run.hpp, which makes a runtime and lends it the calling
 // thread. This class is for those that have threads of their own.
 
+#include <rondo/runtime/core/task.hpp>
 #include <rondo/runtime/detail/callable.hpp>
-#include <rondo/runtime/future.hpp>
-#include <rondo/runtime/reactor_kind.hpp>
+#include <rondo/runtime/reactor/reactor_kind.hpp>
 #include <rondo/runtime/runtime_options.hpp>
 #include <rondo/runtime/scheduler.hpp>
-#include <rondo/runtime/task.hpp>
 #include <rondo/runtime/task_group.hpp>
+#include <rondo/runtime/threads/future.hpp>
 
 #include <concepts>
 #include <cstddef>

@@ -1,7 +1,7 @@
 #pragma once
 // What a runtime is made of.
 
-#include <rondo/runtime/reactor_kind.hpp>
+#include <rondo/runtime/reactor/reactor_kind.hpp>
 
 #include <chrono>
 

@@ -1,12 +1,12 @@
 #include <rondo/runtime/scheduler.hpp>
 
 #include <rondo/runtime/call_later.hpp>
-#include <rondo/runtime/detail/misuse.hpp>
-#include <rondo/runtime/detail/promise_base.hpp>
-#include <rondo/runtime/detail/reactor.hpp>
+#include <rondo/runtime/core/detail/misuse.hpp>
+#include <rondo/runtime/core/detail/promise_base.hpp>
+#include <rondo/runtime/core/errors.hpp>
 #include <rondo/runtime/detail/runtime_threads.hpp>
 #include <rondo/runtime/detail/scheduler_extension.hpp>
-#include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/reactor/detail/reactor.hpp>
 
 #include <algorithm>
 #include <cstddef>

@@ -9,14 +9,14 @@
 // kernel in one call, and sleeps only when nothing is left to run. A runtime has one for each of
 // its threads.
 
-#include <rondo/runtime/detail/all_asleep.hpp>
-#include <rondo/runtime/detail/core.hpp>
+#include <rondo/runtime/core/detail/core.hpp>
+#include <rondo/runtime/core/task.hpp>
 #include <rondo/runtime/detail/spin_policy.hpp>
-#include <rondo/runtime/future.hpp>
-#include <rondo/runtime/reactor_kind.hpp>
+#include <rondo/runtime/reactor/reactor_kind.hpp>
 #include <rondo/runtime/runtime_options.hpp>
-#include <rondo/runtime/task.hpp>
 #include <rondo/runtime/task_group.hpp>
+#include <rondo/runtime/threads/detail/all_asleep.hpp>
+#include <rondo/runtime/threads/future.hpp>
 
 #include <atomic>
 #include <concepts>

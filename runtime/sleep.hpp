@@ -5,9 +5,9 @@
 //     co_await sleep_for(1500us);
 //     co_await sleep_until(next_round);
 
-#include <rondo/runtime/detail/core.hpp>
-#include <rondo/runtime/detail/promise_base.hpp>
-#include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/core/detail/core.hpp>
+#include <rondo/runtime/core/detail/promise_base.hpp>
+#include <rondo/runtime/core/errors.hpp>
 
 #include <algorithm>
 #include <chrono>

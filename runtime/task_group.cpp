@@ -1,7 +1,7 @@
 #include <rondo/runtime/task_group.hpp>
 
+#include <rondo/runtime/core/unheard_error.hpp>
 #include <rondo/runtime/detail/stay.hpp>
-#include <rondo/runtime/unheard_error.hpp>
 
 #include <array>
 #include <atomic>

@@ -12,12 +12,12 @@
 // at once, so a group may stay open for as long as a server runs.
 
 #include <rondo/runtime/cancel_scope.hpp>
-#include <rondo/runtime/detail/awaitable.hpp>
+#include <rondo/runtime/core/detail/awaitable.hpp>
+#include <rondo/runtime/core/detail/misuse.hpp>
+#include <rondo/runtime/core/task.hpp>
+#include <rondo/runtime/core/task_name.hpp>
 #include <rondo/runtime/detail/callable.hpp>
-#include <rondo/runtime/detail/misuse.hpp>
 #include <rondo/runtime/resume_on.hpp>
-#include <rondo/runtime/task.hpp>
-#include <rondo/runtime/task_name.hpp>
 
 #include <concepts>
 #include <coroutine>

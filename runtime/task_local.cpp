@@ -1,8 +1,8 @@
 #include <rondo/runtime/task_local.hpp>
 
 #include <rondo/runtime/cancel_scope.hpp>
-#include <rondo/runtime/detail/core.hpp>
-#include <rondo/runtime/detail/misuse.hpp>
+#include <rondo/runtime/core/detail/core.hpp>
+#include <rondo/runtime/core/detail/misuse.hpp>
 #include <rondo/runtime/detail/stay.hpp>
 
 namespace rondo::detail {

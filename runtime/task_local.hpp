@@ -16,9 +16,9 @@
 // they offload. All of that ends before the binding does, so nothing is copied and nothing
 // outlives it. A task that is spawned into a group from further out sees what that group sees.
 
-#include <rondo/runtime/detail/awaitable.hpp>
-#include <rondo/runtime/detail/task_state.hpp>
-#include <rondo/runtime/task.hpp>
+#include <rondo/runtime/core/detail/awaitable.hpp>
+#include <rondo/runtime/core/detail/task_state.hpp>
+#include <rondo/runtime/core/task.hpp>
 
 #include <functional>
 #include <memory>

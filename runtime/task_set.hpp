@@ -11,11 +11,11 @@
 // may catch the exception and go on. If it does not, the exception leaves the body and ends the
 // group, as any other does.
 
-#include <rondo/runtime/detail/awaitable.hpp>
-#include <rondo/runtime/detail/promise_base.hpp>
-#include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/core/detail/awaitable.hpp>
+#include <rondo/runtime/core/detail/promise_base.hpp>
+#include <rondo/runtime/core/errors.hpp>
+#include <rondo/runtime/core/task.hpp>
 #include <rondo/runtime/resume_on.hpp>
-#include <rondo/runtime/task.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/timeout.hpp>
 

@@ -4,10 +4,10 @@
 //     auto line = co_await with_timeout(30s, reader.read_line(4096));    // throws timeout_error
 //     co_await shield(peer.write_all(goodbye), 1s);                  // cancellation waits 1 s at most
 
-#include <rondo/runtime/as_result.hpp>
 #include <rondo/runtime/cancel_scope.hpp>
-#include <rondo/runtime/detail/awaitable.hpp>
-#include <rondo/runtime/task.hpp>
+#include <rondo/runtime/core/as_result.hpp>
+#include <rondo/runtime/core/detail/awaitable.hpp>
+#include <rondo/runtime/core/task.hpp>
 
 #include <chrono>
 #include <source_location>

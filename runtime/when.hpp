@@ -5,9 +5,9 @@
 //     auto winner = co_await when_any(peer.read_some(buffer), wait_signal({SIGTERM}));
 //     if (winner.index() == 1) ...
 
-#include <rondo/runtime/detail/awaitable.hpp>
+#include <rondo/runtime/core/detail/awaitable.hpp>
+#include <rondo/runtime/core/task.hpp>
 #include <rondo/runtime/resume_on.hpp>
-#include <rondo/runtime/task.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/timeout.hpp>
 

@@ -1,6 +1,6 @@
 #include <rondo/sync/barrier.hpp>
 
-#include <rondo/runtime/detail/misuse.hpp>
+#include <rondo/runtime/core/detail/misuse.hpp>
 
 #include <mutex>
 #include <stdexcept>

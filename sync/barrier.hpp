@@ -10,7 +10,7 @@
 // When one of them cannot come any more the others must not wait for ever: a party that is
 // cancelled breaks the barrier, as in Python.
 
-#include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/core/errors.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
 

@@ -9,7 +9,7 @@
 // That a task which holds a token waits for another one is how such programs lock up once there are
 // enough of them; here it is an error at once. The idea is Trio's CapacityLimiter.
 
-#include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/core/errors.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
 

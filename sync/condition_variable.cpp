@@ -1,7 +1,7 @@
 #include <rondo/sync/condition_variable.hpp>
 
 #include <rondo/runtime/cancel_scope.hpp>
-#include <rondo/runtime/detail/misuse.hpp>
+#include <rondo/runtime/core/detail/misuse.hpp>
 
 #include <chrono>
 #include <cstdio>

@@ -11,11 +11,11 @@
 // For tasks of several schedulers. On one scheduler nobody runs between two awaits: there an event
 // or a queue does what is wanted, without a mutex.
 
+#include <rondo/runtime/core/detail/promise_base.hpp>
+#include <rondo/runtime/core/errors.hpp>
+#include <rondo/runtime/core/task.hpp>
 #include <rondo/runtime/detail/callable.hpp>
-#include <rondo/runtime/detail/promise_base.hpp>
-#include <rondo/runtime/errors.hpp>
 #include <rondo/runtime/sleep.hpp>
-#include <rondo/runtime/task.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
 #include <rondo/sync/mutex.hpp>

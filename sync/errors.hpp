@@ -1,7 +1,7 @@
 #pragma once
 // What the types that tasks wait with each other on report.
 
-#include <rondo/runtime/detail/compiler.hpp>
+#include <rondo/runtime/core/detail/compiler.hpp>
 
 #include <system_error>
 #include <type_traits>

@@ -6,7 +6,7 @@
 //     table = co_await load();
 //     ready.set();                              // wakes everybody
 
-#include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/core/errors.hpp>
 #include <rondo/sync/detail/one_thread.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>

@@ -7,7 +7,7 @@
 //
 // It opens once. A barrier closes again.
 
-#include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/core/errors.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
 

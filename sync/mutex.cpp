@@ -1,6 +1,6 @@
 #include <rondo/sync/mutex.hpp>
 
-#include <rondo/runtime/detail/misuse.hpp>
+#include <rondo/runtime/core/detail/misuse.hpp>
 
 #include <mutex>
 

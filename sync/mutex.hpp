@@ -9,8 +9,8 @@
 //
 // Tasks of one scheduler need it only around what awaits: between two awaits nobody else runs.
 
+#include <rondo/runtime/core/errors.hpp>
 #include <rondo/runtime/detail/stay.hpp>
-#include <rondo/runtime/errors.hpp>
 #include <rondo/sync/detail/guard.hpp>
 #include <rondo/sync/detail/one_thread.hpp>
 #include <rondo/sync/detail/short_lock.hpp>

@@ -7,10 +7,10 @@
 //         ...                                        // there is a table
 //     }
 
+#include <rondo/runtime/core/errors.hpp>
+#include <rondo/runtime/core/task.hpp>
 #include <rondo/runtime/detail/callable.hpp>
 #include <rondo/runtime/detail/stay.hpp>
-#include <rondo/runtime/errors.hpp>
-#include <rondo/runtime/task.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
 

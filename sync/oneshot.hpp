@@ -7,7 +7,7 @@
 //
 // Or whole: `oneshot<int> answer;`, with answer.sender and answer.receiver.
 
-#include <rondo/runtime/detail/misuse.hpp>
+#include <rondo/runtime/core/detail/misuse.hpp>
 #include <rondo/sync/detail/line_wait.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>

@@ -11,8 +11,8 @@
 // beginning. J. Turner, "New Directions in Communications", 1986; in the form of the virtual
 // scheduling algorithm of ITU-T I.371, where the bucket is one number: when it was last empty.
 
-#include <rondo/runtime/detail/core.hpp>
-#include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/core/detail/core.hpp>
+#include <rondo/runtime/core/errors.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
 

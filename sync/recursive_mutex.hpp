@@ -7,9 +7,9 @@
 //         co_await withdraw();                       // locks it, too; no deadlock
 //     }
 
-#include <rondo/runtime/detail/misuse.hpp>
+#include <rondo/runtime/core/detail/misuse.hpp>
+#include <rondo/runtime/core/errors.hpp>
 #include <rondo/runtime/detail/stay.hpp>
-#include <rondo/runtime/errors.hpp>
 #include <rondo/sync/detail/guard.hpp>
 #include <rondo/sync/mutex.hpp>
 

@@ -7,11 +7,11 @@
 // when_any would run them all and cancel the losers: a second receive may have got an item by then,
 // and it would be gone. Here the losers have not happened.
 
-#include <rondo/runtime/as_result.hpp>
-#include <rondo/runtime/detail/core.hpp>
-#include <rondo/runtime/detail/promise_base.hpp>
-#include <rondo/runtime/errors.hpp>
-#include <rondo/runtime/result.hpp>
+#include <rondo/runtime/core/as_result.hpp>
+#include <rondo/runtime/core/detail/core.hpp>
+#include <rondo/runtime/core/detail/promise_base.hpp>
+#include <rondo/runtime/core/errors.hpp>
+#include <rondo/runtime/core/result.hpp>
 #include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/when.hpp>
 #include <rondo/sync/detail/item_exchange.hpp>

@@ -5,7 +5,7 @@
 //     auto permit = co_await connections.acquire();   // waits its turn, first come first served
 //     co_await talk_to_the_database();                // the permit goes back when it leaves scope
 
-#include <rondo/runtime/errors.hpp>
+#include <rondo/runtime/core/errors.hpp>
 #include <rondo/sync/detail/guard.hpp>
 #include <rondo/sync/detail/one_thread.hpp>
 #include <rondo/sync/detail/short_lock.hpp>

@@ -12,8 +12,8 @@
 // writer starves; readers that stand next to each other go in together. So a task that reads
 // already must not lock again: behind a writer, which waits for it, it would wait for ever.
 
+#include <rondo/runtime/core/errors.hpp>
 #include <rondo/runtime/detail/stay.hpp>
-#include <rondo/runtime/errors.hpp>
 #include <rondo/sync/detail/guard.hpp>
 #include <rondo/sync/detail/one_thread.hpp>
 #include <rondo/sync/detail/short_lock.hpp>

@@ -1,4 +1,4 @@
-// What bench/micro.cpp measures for tasks, for goroutines: the same operations under the same names,
+// What bench/runtime/micro.cpp measures for tasks, for goroutines: the same operations under the same names,
 // where Go has them.
 package main
 

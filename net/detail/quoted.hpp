@@ -3,7 +3,7 @@
 //
 //     throw std::invalid_argument(detail::quoted(text) + " is not an IP address");
 
-#include <rondo/runtime/detail/compiler.hpp>
+#include <rondo/runtime/core/detail/compiler.hpp>
 
 #include <string>
 #include <string_view>

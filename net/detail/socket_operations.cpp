@@ -2,9 +2,9 @@
 
 #include <rondo/io/stream.hpp>
 #include <rondo/net/tcp.hpp>
-#include <rondo/runtime/detail/buffer_pool.hpp>
-#include <rondo/runtime/detail/open_descriptor.hpp>
-#include <rondo/runtime/reactor_kind.hpp>
+#include <rondo/runtime/reactor/detail/buffer_pool.hpp>
+#include <rondo/runtime/reactor/detail/open_descriptor.hpp>
+#include <rondo/runtime/reactor/reactor_kind.hpp>
 
 #include <fcntl.h>
 #include <liburing.h>

@@ -1,11 +1,11 @@
 #pragma once
-// The operations behind tcp_stream and tcp_listener; see runtime/detail/operation.hpp for their
+// The operations behind tcp_stream and tcp_listener; see runtime/reactor/detail/operation.hpp for their
 // shape.
 
 #include <rondo/io/buffer.hpp>
 #include <rondo/net/endpoint.hpp>
-#include <rondo/runtime/detail/operation.hpp>
-#include <rondo/runtime/detail/owned_descriptor.hpp>
+#include <rondo/runtime/reactor/detail/operation.hpp>
+#include <rondo/runtime/reactor/detail/owned_descriptor.hpp>
 
 #include <netinet/in.h>
 #include <sys/socket.h>

@@ -2,9 +2,9 @@
 // What functions that are given a callable share: they keep it together with its arguments, and
 // refuse what the compiler would break.
 
-#include <rondo/runtime/detail/awaitable.hpp>
-#include <rondo/runtime/detail/promise_base.hpp>
-#include <rondo/runtime/task.hpp>
+#include <rondo/runtime/core/detail/awaitable.hpp>
+#include <rondo/runtime/core/detail/promise_base.hpp>
+#include <rondo/runtime/core/task.hpp>
 
 #include <concepts>
 #include <coroutine>
@@ -21,7 +21,7 @@ namespace rondo::detail {
 // g++ 12 destroys the captures of a lambda twice, and the members of an aggregate, when the lambda
 // or the aggregate is written inside a co_await expression: it makes them as temporaries of their
 // own, copies their bytes, and destroys both. No function that is called with such an object can
-// mend that. tests/callable_test.cpp tells whether the compiler in use does it.
+// mend that. tests/runtime/callable_test.cpp tells whether the compiler in use does it.
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
 inline constexpr bool destroys_captures_twice = true;
 #else

@@ -1,8 +1,8 @@
 #include <rondo/runtime/detail/deadlock.hpp>
 
-#include <rondo/runtime/detail/dump_writer.hpp>
-#include <rondo/runtime/detail/error_lines.hpp>
-#include <rondo/runtime/detail/sanitizers.hpp>
+#include <rondo/runtime/core/detail/dump_writer.hpp>
+#include <rondo/runtime/core/detail/error_lines.hpp>
+#include <rondo/runtime/core/detail/sanitizers.hpp>
 #include <rondo/runtime/detail/stay.hpp>
 #include <rondo/runtime/scheduler.hpp>
 

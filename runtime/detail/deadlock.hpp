@@ -1,7 +1,7 @@
 #pragma once
 // What is said of tasks that wait for each other and for nothing else.
 
-#include <rondo/runtime/detail/compiler.hpp>
+#include <rondo/runtime/core/detail/compiler.hpp>
 
 #include <cstddef>
 #include <span>

@@ -6,10 +6,10 @@
 // for as long as a task of its own is away, or one of another scheduler is there, closes its inbox
 // and leaves its loop. So no task finds a scheduler of its own runtime gone.
 
-#include <rondo/runtime/detail/inbox.hpp>
-#include <rondo/runtime/detail/usable_cores.hpp>
+#include <rondo/runtime/core/detail/inbox.hpp>
 #include <rondo/runtime/runtime_options.hpp>
 #include <rondo/runtime/scheduler.hpp>
+#include <rondo/runtime/threads/detail/usable_cores.hpp>
 
 #include <atomic>
 #include <cstddef>

@@ -1,8 +1,8 @@
 #pragma once
 // What a part further up keeps for one scheduler, for as long as that runs, without the scheduler
-// knowing it: net/asio/executor.hpp has its handlers' home here.
+// knowing it: asio/executor.hpp has its handlers' home here.
 
-#include <rondo/runtime/detail/core.hpp>
+#include <rondo/runtime/core/detail/core.hpp>
 
 #include <atomic>
 #include <cstdint>

@@ -5,7 +5,7 @@
 // only while it has lately been worth it: found something before the time was up, or would have,
 // as the sleep that was chosen instead was shorter than that.
 
-#include <rondo/runtime/detail/compiler.hpp>
+#include <rondo/runtime/core/detail/compiler.hpp>
 
 #include <algorithm>
 #include <cstdint>

@@ -1,8 +1,8 @@
 #include <rondo/runtime/detail/stay.hpp>
 
+#include <rondo/runtime/core/task.hpp>
 #include <rondo/runtime/detail/runtime_threads.hpp>
 #include <rondo/runtime/scheduler.hpp>
-#include <rondo/runtime/task.hpp>
 #include <rondo/runtime/task_local.hpp>
 
 #include <new>

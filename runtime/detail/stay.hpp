@@ -17,9 +17,9 @@
 // that goes on from there to a third scheduler begins a second stay in the first one; it comes home
 // through all of them.
 
-#include <rondo/runtime/detail/core.hpp>
-#include <rondo/runtime/detail/promise_base.hpp>
-#include <rondo/runtime/detail/task_state.hpp>
+#include <rondo/runtime/core/detail/core.hpp>
+#include <rondo/runtime/core/detail/promise_base.hpp>
+#include <rondo/runtime/core/detail/task_state.hpp>
 
 #include <atomic>
 #include <cstddef>

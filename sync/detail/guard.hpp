@@ -1,7 +1,7 @@
 #pragma once
 // What a primitive gives to who has locked or acquired it.
 
-#include <rondo/runtime/detail/compiler.hpp>
+#include <rondo/runtime/core/detail/compiler.hpp>
 
 #include <memory>
 #include <utility>

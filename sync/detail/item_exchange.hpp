@@ -13,10 +13,10 @@
 // An item stays with the one who puts it until it is taken: until then it may leave the line with
 // the item, after that the put has happened.
 
-#include <rondo/runtime/detail/core.hpp>
-#include <rondo/runtime/detail/promise_base.hpp>
-#include <rondo/runtime/errors.hpp>
-#include <rondo/runtime/result.hpp>
+#include <rondo/runtime/core/detail/core.hpp>
+#include <rondo/runtime/core/detail/promise_base.hpp>
+#include <rondo/runtime/core/errors.hpp>
+#include <rondo/runtime/core/result.hpp>
 #include <rondo/sync/detail/item_store.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>

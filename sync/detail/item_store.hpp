@@ -5,7 +5,7 @@
 // larger than it was a moment ago; push(item), and take(place), which constructs the next item at
 // `place`. These two and the destructor do not throw.
 
-#include <rondo/runtime/detail/compiler.hpp>
+#include <rondo/runtime/core/detail/compiler.hpp>
 
 #include <algorithm>
 #include <concepts>

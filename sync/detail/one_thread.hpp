@@ -9,7 +9,7 @@
 // Should the flag be set again after the other threads were joined, or in the child of a fork, the
 // same holds. A signal handler is no thread: it must not use what is built on this.
 
-#include <rondo/runtime/detail/compiler.hpp>
+#include <rondo/runtime/core/detail/compiler.hpp>
 
 #include <sys/single_threaded.h>
 

@@ -6,9 +6,9 @@
 // its wait ends, and nobody else may: the wake-up under way, or the cancellation. So a waiter that
 // was handed something and is cancelled before it has resumed, keeps it.
 
-#include <rondo/runtime/detail/core.hpp>
-#include <rondo/runtime/detail/promise_base.hpp>
-#include <rondo/runtime/detail/wakeable.hpp>
+#include <rondo/runtime/core/detail/core.hpp>
+#include <rondo/runtime/core/detail/promise_base.hpp>
+#include <rondo/runtime/core/detail/wakeable.hpp>
 
 #include <atomic>
 #include <concepts>

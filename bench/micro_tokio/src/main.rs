@@ -1,4 +1,4 @@
-//! What bench/micro.cpp measures for tasks, for tokio's on its current_thread runtime: the same
+//! What bench/runtime/micro.cpp measures for tasks, for tokio's on its current_thread runtime: the same
 //! operations under the same names, where tokio has them.
 
 use std::future::{poll_fn, Future};

@@ -1,0 +1,113 @@
+#pragma once
+// The door to the kernel: what the scheduler asks of io_uring or epoll.
+
+#include <rondo/runtime/reactor/reactor_kind.hpp>
+
+#include <cstdint>
+#include <memory>
+
+namespace rondo::detail {
+
+class buffer_pool;
+class operation;
+
+enum class submission : bool {
+    pending,   // complete() will be called
+    finished,  // operation::result is there already; complete() is not called
+};
+
+/// Submits operations, reports their completions by complete(), and sleeps. Used by its scheduler's
+/// thread only, but for wake(). Behaves the same whatever the kernel's interface, to the last error
+/// code.
+class reactor {
+public:
+    /// What an io_uring request names to have the kernel pick one of buffers().
+    static constexpr std::uint16_t buffer_group = 0;
+
+    /// wait() with this deadline does not sleep.
+    static constexpr std::int64_t no_wait = INT64_MIN;
+    /// ... and with this one sleeps until something happens.
+    static constexpr std::int64_t forever = INT64_MAX;
+
+    reactor() noexcept;
+    reactor(const reactor&) = delete;
+    reactor& operator=(const reactor&) = delete;
+    virtual ~reactor();
+
+    virtual reactor_kind kind() const noexcept = 0;
+
+    /// Whether it takes requests to send memory without copying it, and tells whether it could.
+    virtual bool sends_without_copy() const noexcept { return false; }
+
+    /// Whether an accept may be told to wait for a connection before it looks for one, and tells
+    /// whether more are waiting.
+    virtual bool polls_before_accept() const noexcept { return false; }
+
+    /// Another number for each reactor that the process makes; never 0.
+    std::uint32_t id() const noexcept { return id_; }
+
+    /// Starts an operation of the task that is running now. The operation then belongs to the
+    /// kernel until its last completion.
+    virtual submission submit(operation& op) noexcept = 0;
+
+    /// Asks for the early end of a pending operation, which then completes with -ECANCELED, or with
+    /// the result that it had already. Never lost, whatever the state of the queues.
+    virtual void cancel(operation& op) noexcept = 0;
+
+    /// Sends everything submitted to the kernel, collects completions, and sleeps until there is
+    /// one, until `deadline` (steady clock, nanoseconds) or until wake().
+    virtual void wait(std::int64_t deadline) noexcept = 0;
+
+    /// Ends a wait() in progress, or the next one. Any thread.
+    virtual void wake() noexcept = 0;
+
+    /// Tells that a new descriptor carries this number: nothing known of an older one counts any
+    /// more.
+    virtual void opened(int fd) noexcept = 0;
+
+    /// Tells that a descriptor is about to be used here that is new, or that another reactor has
+    /// used so far. What waits for its readiness already goes on.
+    virtual void arrived(int fd) noexcept = 0;
+
+    /// Sees to it that the kernel has what was submitted on this descriptor, before a call that does
+    /// not go through the reactor.
+    virtual void hand_over(int fd) noexcept = 0;
+
+    /// The pending operations of this descriptor, through operation::next_on_fd.
+    virtual const operation* first_pending(int fd) const noexcept = 0;
+
+    /// Lets go of a descriptor that is about to be closed. Operations still pending on it end with
+    /// -EBADF.
+    virtual void release(int fd) noexcept = 0;
+
+    /// Releases and closes a descriptor, at the latest when the reactor next waits.
+    virtual void close(int fd) noexcept = 0;
+
+    /// The buffers that operations receive into when they have brought no space of their own. Made
+    /// at the first call; null when there is no memory for it.
+    buffer_pool* buffers() noexcept { return buffers_ != nullptr ? buffers_ : make_buffers(); }
+    /// For a look from another pool's point of view: does not make them.
+    const buffer_pool* buffers_if_any() const noexcept { return buffers_; }
+
+    /// Carries out at once what may otherwise wait: afterwards closed descriptors are free.
+    virtual void flush() noexcept = 0;
+
+protected:
+    /// Where the kernel picks buffers by itself, tells it where they are.
+    virtual void prepare_buffers(buffer_pool&) noexcept {}
+
+private:
+    buffer_pool* make_buffers() noexcept;
+
+    const std::uint32_t id_;
+    buffer_pool* buffers_ = nullptr;
+};
+
+/// The reactor asked for; see reactor_kind for what `automatic` and RONDO_REACTOR mean. Throws
+/// std::system_error, or std::invalid_argument for an unknown name in RONDO_REACTOR.
+std::unique_ptr<reactor> make_reactor(reactor_kind kind);
+
+std::unique_ptr<reactor> make_io_uring_reactor();
+std::unique_ptr<reactor> make_epoll_reactor();
+
+}  // namespace rondo::detail
