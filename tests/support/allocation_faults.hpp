@@ -11,6 +11,8 @@
 // The work may end with std::bad_alloc, or with ENOMEM; it must end, leak nothing, and not abort.
 // For programs that link allocation_faults.cpp, whose operator new this is.
 
+#include <rondo/runtime/core/result.hpp>
+
 #include <doctest/doctest.h>
 
 #include <sys/types.h>
@@ -51,11 +53,21 @@ public:
 /// operator new that has not been followed by delete.
 std::ptrdiff_t blocks_in_use() noexcept;
 
+/// A thread keeps the texts of its latest errors. Once it has as many as it keeps, each as long as
+/// any of these tests makes one, a further error takes no more memory.
+inline void fill_error_texts() {
+    const std::string long_text(256, '.');
+    for (int i = 0; i < 64; ++i) {
+        (void)detail::explained_error{std::make_error_code(std::errc::io_error), long_text};
+    }
+}
+
 /// Calls scenario(run, fault) for every allocation that it makes while the fault is armed, on each
-/// reactor. What it throws must say that memory is short. `expected` is how many blocks more than
-/// before may be in use afterwards.
+/// reactor. What it throws must say that memory is short, and no block more than before may be in
+/// use afterwards.
 template <class Scenario>
 void sweep(const char* what, Scenario scenario) {
+    fill_error_texts();
     on_each_reactor_kind([&](auto run) {
         // The first round is for what is made once in a process.
         for (unsigned which = 0;; ++which) {
