@@ -14,6 +14,7 @@
 #include <rondo/runtime/cancel_scope.hpp>
 #include <rondo/runtime/core/as_result.hpp>
 #include <rondo/runtime/core/async_generator.hpp>
+#include <rondo/runtime/core/clock.hpp>
 #include <rondo/runtime/core/errors.hpp>
 #include <rondo/runtime/core/generator.hpp>
 #include <rondo/runtime/core/result.hpp>

@@ -21,11 +21,12 @@ namespace rondo {
 
 namespace detail {
 
-/// A runtime for the time of one run().
+/// A runtime for the time of one run(). Its reactors come from `factory`; without one they are the
+/// kernel's.
 class main_run {
 public:
-    explicit main_run(const runtime_options& options)
-        : runtime_(options, runtime::on_calling_thread{}) {}
+    explicit main_run(const runtime_options& options, reactor_factory* factory = nullptr)
+        : runtime_(options, runtime::on_calling_thread{}, factory) {}
 
     template <class T>
     T operator()(task<T> work, std::source_location where) {

@@ -3,6 +3,7 @@
 #include <rondo/runtime/core/detail/misuse.hpp>
 #include <rondo/runtime/detail/deadlock.hpp>
 #include <rondo/runtime/detail/runtime_threads.hpp>
+#include <rondo/runtime/reactor/detail/reactor.hpp>
 #include <rondo/runtime/threads/detail/all_asleep.hpp>
 #include <rondo/runtime/threads/detail/usable_cores.hpp>
 #include <rondo/runtime/threads/thread_pool.hpp>
@@ -44,9 +45,10 @@ runtime_options checked(runtime_options options) {
 namespace detail {
 
 runtime_threads::runtime_threads(runtime& owner, const runtime_options& options,
-                                 bool first_on_calling_thread)
+                                 bool first_on_calling_thread, reactor_factory* factory)
     : owner_(owner),
       options_(checked(options)),
+      factory_(factory),
       schedulers_(options_.reactors),
       first_is_here_(first_on_calling_thread) {
     if (first_is_here_) {
@@ -103,6 +105,10 @@ void runtime_threads::end() noexcept {
     // The last to release may be a thread of another runtime, and still be telling.
     while (!told_to_halt_.load()) std::this_thread::yield();
     pool_owner_.reset();
+}
+
+std::unique_ptr<reactor> runtime_threads::make_reactor() {
+    return detail::make_reactor(options_.reactor, factory_);
 }
 
 void runtime_threads::make_scheduler(std::size_t index) {
@@ -255,11 +261,11 @@ thread_pool& runtime_threads::pool() {
 runtime::runtime(runtime_options options)
     : threads_(std::make_unique<detail::runtime_threads>(*this, options, false)) {}
 
-runtime::runtime(runtime_options options, on_calling_thread) {
+runtime::runtime(runtime_options options, on_calling_thread, detail::reactor_factory* factory) {
     if (detail::current_core != nullptr) {
         throw std::logic_error("run() is called from inside a task; co_await the work instead");
     }
-    threads_ = std::make_unique<detail::runtime_threads>(*this, options, true);
+    threads_ = std::make_unique<detail::runtime_threads>(*this, options, true, factory);
 }
 
 void runtime::hold_for_main() { threads_->hold(); }

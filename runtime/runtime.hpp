@@ -33,7 +33,8 @@ class thread_pool;
 
 namespace detail {
 class main_run;
-}
+class reactor_factory;
+}  // namespace detail
 
 /// Some schedulers, each with a thread and a reactor of its own. They share nothing: a task stays
 /// where it is, unless it hops (resume_on) or is spawned elsewhere (task_group::spawn_on).
@@ -110,7 +111,7 @@ private:
 
     // Its first scheduler runs on the calling thread, in run_here().
     struct on_calling_thread {};
-    runtime(runtime_options options, on_calling_thread);
+    runtime(runtime_options options, on_calling_thread, detail::reactor_factory* factory);
 
     template <class T>
     T run_here(task<T> work, std::source_location where) {

@@ -66,12 +66,13 @@ scheduler::scheduler(const runtime_options& options, detail::runtime_threads& th
                      std::size_t index)
     : threads_(threads),
       index_(index),
-      core_(detail::now_ns()),
-      reactor_(detail::make_reactor(options.reactor)),
+      reactor_(threads.make_reactor()),
       kind_(reactor_->kind()),
+      core_(reactor_->now()),
       tasks_(core_.root, std::source_location::current()),
       spin_policy_(detail::saturated_ns(options.spin)) {
     core_.io = reactor_.get();
+    core_.clock = reactor_.get();
     core_.reactor_id = reactor_->id();
     core_.owner = this;
     tasks_.home_ = &core_;

@@ -211,9 +211,9 @@ private:
 
     detail::runtime_threads& threads_;
     const std::size_t index_;
-    detail::scheduler_core core_;
     std::unique_ptr<detail::reactor> reactor_;
     const reactor_kind kind_;
+    detail::scheduler_core core_;
     task_group tasks_;                         // the tasks that no other task has spawned
     detail::scheduled_call* calls_ = nullptr;  // those that are still to come
     detail::spin_policy spin_policy_;

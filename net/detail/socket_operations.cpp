@@ -4,7 +4,6 @@
 #include <rondo/net/tcp.hpp>
 #include <rondo/runtime/reactor/detail/buffer_pool.hpp>
 #include <rondo/runtime/reactor/detail/open_descriptor.hpp>
-#include <rondo/runtime/reactor/reactor_kind.hpp>
 
 #include <fcntl.h>
 #include <liburing.h>
@@ -61,7 +60,7 @@ void prepare_send(io_uring_sqe& sqe, int fd, std::span<const std::byte> bytes) n
     io_uring_prep_send(&sqe, fd, bytes.data(), clamped(bytes.size()), MSG_NOSIGNAL);
 }
 
-bool runs_on_epoll() noexcept { return current_core->io->kind() == reactor_kind::epoll; }
+bool needs_nonblocking() noexcept { return current_core->io->needs_nonblocking(); }
 
 // Whether an error says that the connection is no more, and does so once only.
 bool breaks_connection(int error) noexcept {
@@ -378,9 +377,7 @@ hangup hangup_operation::value() const noexcept {
 
 int accept_operation::begin() noexcept {
     if (const int error = descriptor_operation::begin(); error != 0) return error;
-    // Only epoll tries calls that might block; io_uring takes O_NONBLOCK for a wish to fail rather
-    // than wait.
-    if (runs_on_epoll() && !record().never_blocks) {
+    if (needs_nonblocking() && !record().never_blocks) {
         const int flags = ::fcntl(fd, F_GETFL);
         if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno;
         record().never_blocks = true;
@@ -442,7 +439,7 @@ int connect_operation::begin() noexcept {
     sockaddr_storage storage{};
     address_size_ = peer_.to_sockaddr(storage);
     std::memcpy(&address_, &storage, address_size_);
-    const int type = SOCK_STREAM | SOCK_CLOEXEC | (runs_on_epoll() ? SOCK_NONBLOCK : 0);
+    const int type = SOCK_STREAM | SOCK_CLOEXEC | (needs_nonblocking() ? SOCK_NONBLOCK : 0);
     fd = open_descriptor([&] { return ::socket(storage.ss_family, type, IPPROTO_TCP); });
     if (fd < 0) return -errno;
     current_core->io->opened(fd);

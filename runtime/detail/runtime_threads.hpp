@@ -29,10 +29,15 @@ class thread_pool;
 
 namespace detail {
 
+class reactor;
+class reactor_factory;
+
 class runtime_threads {
 public:
-    /// Starts everything; throws what went wrong, with nothing left behind.
-    runtime_threads(runtime& owner, const runtime_options& options, bool first_on_calling_thread);
+    /// Starts everything; throws what went wrong, with nothing left behind. The reactors come from
+    /// `factory`, which outlives this; without one they are the kernel's.
+    runtime_threads(runtime& owner, const runtime_options& options, bool first_on_calling_thread,
+                    reactor_factory* factory = nullptr);
 
     /// As end().
     ~runtime_threads();
@@ -45,6 +50,9 @@ public:
     scheduler& at(std::size_t index) noexcept { return *schedulers_[index]; }
     runtime& owner() noexcept { return owner_; }
     thread_pool& pool();
+
+    /// One for the scheduler that the calling thread is making.
+    std::unique_ptr<reactor> make_reactor();
 
     /// Cancels everything. Any thread, any number of times.
     void stop() noexcept;
@@ -75,6 +83,7 @@ private:
 
     runtime& owner_;
     const runtime_options options_;
+    reactor_factory* const factory_;
     const std::vector<int> cores_ = allowed_cores();  // before any thread is pinned
     std::optional<affinity_keeper> affinity_;         // of the calling thread, while it is pinned
     std::vector<std::unique_ptr<scheduler>> schedulers_;

@@ -2,6 +2,7 @@
 // What every step of a coroutine touches: the ready queue, the running task, the frame recycler,
 // the timers and the reactor of this thread's scheduler. `scheduler` is the public face of it.
 
+#include <rondo/runtime/core/detail/clock_source.hpp>
 #include <rondo/runtime/core/detail/frame_recycler.hpp>
 #include <rondo/runtime/core/detail/inbox.hpp>
 #include <rondo/runtime/core/detail/task_state.hpp>
@@ -89,7 +90,8 @@ struct scheduler_core {
     void* next_frame = nullptr;
     timer_wheel timers;
     reactor* io = nullptr;
-    std::uint32_t reactor_id = 0;  // its id()
+    const clock_source* clock = &real_clock;  // the reactor's
+    std::uint32_t reactor_id = 0;             // its id()
     scheduler* owner = nullptr;
     ready_queue settlers;        // tasks in settle(): run when every other task is blocked
     scope_node root;             // top of the task tree
@@ -131,11 +133,12 @@ extern constinit thread_local scheduler_core* current_core;
 
 scheduler_core& core_of(scheduler& of) noexcept;
 
-inline std::int64_t now_ns() noexcept {
-    return std::chrono::duration_cast<std::chrono::nanoseconds>(
-               std::chrono::steady_clock::now().time_since_epoch())
-        .count();
+inline const clock_source& current_clock() noexcept {
+    return current_core != nullptr ? *current_core->clock : real_clock;
 }
+
+/// What rondo::now() gives, in nanoseconds.
+inline std::int64_t now_ns() noexcept { return current_clock().now(); }
 
 inline std::int64_t to_ns(std::chrono::steady_clock::time_point time) noexcept {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count();

@@ -124,7 +124,7 @@ void error_lines::write(const char* format, ...) noexcept {
 
 // The generic cell rate algorithm (ITU-T I.371): a line that comes too early changes nothing.
 bool error_lines::admit() noexcept {
-    const std::int64_t now = now_ns();
+    const std::int64_t now = real_clock.now();
     // relaxed, here and below: the counts guard nothing
     std::int64_t until = paid_until_ns_.load(std::memory_order_relaxed);
     for (;;) {

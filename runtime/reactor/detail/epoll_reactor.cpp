@@ -159,7 +159,7 @@ void epoll_reactor::retry(const epoll_event& event) noexcept {
 int epoll_reactor::wait_for_events(std::int64_t deadline, epoll_event* events, int room) noexcept {
     if (deadline == no_wait) return ::epoll_wait(epoll_, events, room, 0);
     if (deadline == forever) return ::epoll_wait(epoll_, events, room, -1);
-    const std::int64_t left = std::max<std::int64_t>(deadline - now_ns(), 0);
+    const std::int64_t left = std::max<std::int64_t>(deadline - now(), 0);
     if (has_pwait2_) {
         const timespec timeout{static_cast<time_t>(left / 1'000'000'000),
                                static_cast<long>(left % 1'000'000'000)};

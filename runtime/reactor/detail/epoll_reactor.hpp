@@ -22,6 +22,7 @@ public:
     ~epoll_reactor() override;
 
     reactor_kind kind() const noexcept override { return reactor_kind::epoll; }
+    bool needs_nonblocking() const noexcept override { return true; }
     submission submit(operation& op) noexcept override;
     void cancel(operation& op) noexcept override;
     void wait(std::int64_t deadline) noexcept override;

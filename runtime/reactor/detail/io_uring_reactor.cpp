@@ -280,7 +280,7 @@ int io_uring_reactor::enter(unsigned to_submit, unsigned wait_for, std::int64_t 
     if ((features_ & feature_min_timeout) != 0) {
         flags |= enter_abs_timer;
     } else {
-        until = deadline - now_ns();
+        until = deadline - now();
     }
     until = std::max<std::int64_t>(until, 0);
     __kernel_timespec timeout{until / 1'000'000'000, until % 1'000'000'000};

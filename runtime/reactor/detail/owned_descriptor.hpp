@@ -34,7 +34,7 @@ struct descriptor_record {
     bool has_more = false;      // the last read was filled, and the kernel had more
     bool write_ended = false;   // nothing more is to be written
     bool zero_copy = false;     // large writes may hand their memory to the network card
-    bool never_blocks = false;  // O_NONBLOCK is set, as epoll needs it for an accept
+    bool never_blocks = false;  // O_NONBLOCK is set: see reactor::needs_nonblocking()
     bool has_none = false;      // io_uring: the last accept left no connection behind
 };
 

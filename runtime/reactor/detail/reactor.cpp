@@ -68,7 +68,8 @@ void operation::cancel() noexcept {
     current_core->io->cancel(*this);
 }
 
-std::unique_ptr<reactor> make_reactor(reactor_kind kind) {
+std::unique_ptr<reactor> make_reactor(reactor_kind kind, reactor_factory* factory) {
+    if (factory != nullptr) return factory->make(kind);
     if (kind == reactor_kind::automatic) {
         const char* name = std::getenv("RONDO_REACTOR");
         if (name != nullptr && *name != '\0') {

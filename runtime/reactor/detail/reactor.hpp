@@ -1,6 +1,7 @@
 #pragma once
 // The door to the kernel: what the scheduler asks of io_uring or epoll.
 
+#include <rondo/runtime/core/detail/clock_source.hpp>
 #include <rondo/runtime/reactor/reactor_kind.hpp>
 
 #include <cstdint>
@@ -18,8 +19,8 @@ enum class submission : bool {
 
 /// Submits operations, reports their completions by complete(), and sleeps. Used by its scheduler's
 /// thread only, but for wake(). Behaves the same whatever the kernel's interface, to the last error
-/// code.
-class reactor {
+/// code. Its clock is the one that its scheduler goes by.
+class reactor : public clock_source {
 public:
     /// What an io_uring request names to have the kernel pick one of buffers().
     static constexpr std::uint16_t buffer_group = 0;
@@ -30,11 +31,14 @@ public:
     static constexpr std::int64_t forever = INT64_MAX;
 
     reactor() noexcept;
-    reactor(const reactor&) = delete;
-    reactor& operator=(const reactor&) = delete;
-    virtual ~reactor();
+    ~reactor() override;
 
     virtual reactor_kind kind() const noexcept = 0;
+
+    /// Whether it calls attempt() without knowing that the call would not wait: a descriptor that
+    /// such a call would wait for must be non-blocking. The others take a descriptor that is
+    /// non-blocking for a wish to fail rather than wait.
+    virtual bool needs_nonblocking() const noexcept { return false; }
 
     /// Whether it takes requests to send memory without copying it, and tells whether it could.
     virtual bool sends_without_copy() const noexcept { return false; }
@@ -55,7 +59,7 @@ public:
     virtual void cancel(operation& op) noexcept = 0;
 
     /// Sends everything submitted to the kernel, collects completions, and sleeps until there is
-    /// one, until `deadline` (steady clock, nanoseconds) or until wake().
+    /// one, until `deadline` (nanoseconds of now()) or until wake().
     virtual void wait(std::int64_t deadline) noexcept = 0;
 
     /// Ends a wait() in progress, or the next one. Any thread.
@@ -103,9 +107,24 @@ private:
     buffer_pool* buffers_ = nullptr;
 };
 
-/// The reactor asked for; see reactor_kind for what `automatic` and RONDO_REACTOR mean. Throws
-/// std::system_error, or std::invalid_argument for an unknown name in RONDO_REACTOR.
-std::unique_ptr<reactor> make_reactor(reactor_kind kind);
+/// Makes reactors that are not the kernel's, one for each scheduler of a runtime.
+class reactor_factory {
+public:
+    /// Called on the scheduler's own thread. `kind` is what the runtime's options ask for, which
+    /// the reactor may play.
+    virtual std::unique_ptr<reactor> make(reactor_kind kind) = 0;
+
+protected:
+    reactor_factory() = default;
+    reactor_factory(const reactor_factory&) = default;
+    reactor_factory& operator=(const reactor_factory&) = default;
+    ~reactor_factory() = default;
+};
+
+/// What `factory` makes. Without one, the kernel's reactor that is asked for; see reactor_kind for
+/// what `automatic` and RONDO_REACTOR mean. Throws std::system_error, or std::invalid_argument for
+/// an unknown name in RONDO_REACTOR.
+std::unique_ptr<reactor> make_reactor(reactor_kind kind, reactor_factory* factory = nullptr);
 
 std::unique_ptr<reactor> make_io_uring_reactor();
 std::unique_ptr<reactor> make_epoll_reactor();
