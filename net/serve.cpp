@@ -1,6 +1,7 @@
 #include <rondo/net/serve.hpp>
 
 #include <rondo/runtime/core/detail/error_lines.hpp>
+#include <rondo/runtime/reactor/detail/system_calls.hpp>
 
 #include <sys/socket.h>
 
@@ -129,7 +130,8 @@ std::vector<tcp_listener> listener_group::siblings(tcp_listener& first, std::siz
     // The first one was bound alone, so an address that was in use has been refused. Its socket is
     // opened to others only now.
     const int on = 1;
-    if (::setsockopt(first.native_handle(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) {
+    if (detail::kernel().setsockopt(first.native_handle(), SOL_SOCKET, SO_REUSEPORT, &on,
+                                    sizeof on) != 0) {
         throw std::system_error(errno, std::system_category(),
                                 "share " + first.local_endpoint().to_string());
     }

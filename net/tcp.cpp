@@ -4,11 +4,11 @@
 #include <rondo/net/resolve.hpp>
 #include <rondo/runtime/reactor/detail/open_descriptor.hpp>
 #include <rondo/runtime/reactor/detail/reactor.hpp>
+#include <rondo/runtime/reactor/detail/system_calls.hpp>
 #include <rondo/runtime/runtime.hpp>
 
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <system_error>
@@ -23,7 +23,7 @@ namespace {
 endpoint local_endpoint_of(int fd) {
     sockaddr_storage storage{};
     socklen_t size = sizeof storage;
-    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &size) != 0) {
+    if (kernel().getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &size) != 0) {
         throw std::system_error(errno, std::system_category(), "getsockname");
     }
     return endpoint::from_sockaddr(storage);
@@ -57,7 +57,7 @@ void tcp_stream::shutdown_write() {
     if (open != nullptr && open->write_ended) return;
     const int fd = socket_.get();
     if (fd >= 0 && detail::current_core != nullptr) detail::current_core->io->hand_over(fd);
-    if (::shutdown(fd, SHUT_WR) != 0) {
+    if (detail::kernel().shutdown(fd, SHUT_WR) != 0) {
         detail::fail_on(remote_endpoint().to_string(), "shut down the connection to",
                         {errno, std::system_category()});
     }
@@ -75,8 +75,9 @@ tcp_listener tcp_listener::bind(const endpoint& local, const listen_options& opt
     };
     sockaddr_storage address{};
     const socklen_t size = local.to_sockaddr(address);
-    detail::socket_handle socket{detail::open_descriptor(
-        [&] { return ::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP); })};
+    detail::socket_handle socket{detail::open_descriptor([&] {
+        return detail::kernel().socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+    })};
     const int fd = socket.get();
     check(fd >= 0);
     const auto set = [&](int level, int name, int value) {
@@ -92,8 +93,8 @@ tcp_listener tcp_listener::bind(const endpoint& local, const listen_options& opt
         set(SOL_SOCKET, SO_RCVBUF, detail::buffer_size(options.receive_buffer));
     if (options.send_buffer != 0)
         set(SOL_SOCKET, SO_SNDBUF, detail::buffer_size(options.send_buffer));
-    check(::bind(fd, reinterpret_cast<const sockaddr*>(&address), size) == 0);
-    check(::listen(fd, options.backlog) == 0);
+    check(detail::kernel().bind(fd, reinterpret_cast<const sockaddr*>(&address), size) == 0);
+    check(detail::kernel().listen(fd, options.backlog) == 0);
     return tcp_listener{detail::socket_handle{std::move(socket), detail::local_endpoint_of(fd)},
                         options};
 }
@@ -102,7 +103,7 @@ void tcp_listener::close() noexcept {
     const int fd = socket_.release();
     if (fd < 0) return;
     if (detail::current_core != nullptr) detail::current_core->io->release(fd);
-    ::close(fd);
+    detail::kernel().close(fd);
 }
 
 }  // namespace rondo

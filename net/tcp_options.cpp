@@ -1,6 +1,7 @@
 #include <rondo/net/tcp_options.hpp>
 
 #include <rondo/net/tcp.hpp>
+#include <rondo/runtime/reactor/detail/system_calls.hpp>
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -46,7 +47,8 @@ int socket_of(const tcp_options& of) noexcept {
 bool is_v6(int fd) noexcept {
     int domain = 0;
     socklen_t size = sizeof domain;
-    return ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_INET6;
+    return detail::kernel().getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
+           domain == AF_INET6;
 }
 
 }  // namespace
@@ -54,7 +56,7 @@ bool is_v6(int fd) noexcept {
 namespace detail {
 
 bool set_socket_option(int fd, int level, int name, int value) noexcept {
-    return ::setsockopt(fd, level, name, &value, sizeof value) == 0;
+    return detail::kernel().setsockopt(fd, level, name, &value, sizeof value) == 0;
 }
 
 int buffer_size(std::size_t bytes) noexcept {
@@ -81,7 +83,7 @@ void tcp_options::set(int level, int name, int value, const char* what) {
 int tcp_options::get(int level, int name, const char* what) const {
     int value = 0;
     socklen_t size = sizeof value;
-    if (::getsockopt(socket_of(*this), level, name, &value, &size) != 0) {
+    if (detail::kernel().getsockopt(socket_of(*this), level, name, &value, &size) != 0) {
         fail(*this, "get", what);
     }
     return value;
@@ -121,14 +123,15 @@ void tcp_options::set_linger(std::optional<std::chrono::seconds> limit) {
     // The kernel takes what is less than nothing for a very long time.
     const std::int64_t seconds = limit ? std::max<std::int64_t>(limit->count(), 0) : 0;
     const ::linger value{limit ? 1 : 0, as_int(seconds)};
-    if (::setsockopt(socket_of(*this), SOL_SOCKET, SO_LINGER, &value, sizeof value) != 0) {
+    if (detail::kernel().setsockopt(socket_of(*this), SOL_SOCKET, SO_LINGER, &value,
+                                    sizeof value) != 0) {
         fail(*this, "set", "SO_LINGER");
     }
 }
 std::optional<std::chrono::seconds> tcp_options::linger() const {
     ::linger value{};
     socklen_t size = sizeof value;
-    if (::getsockopt(socket_of(*this), SOL_SOCKET, SO_LINGER, &value, &size) != 0) {
+    if (detail::kernel().getsockopt(socket_of(*this), SOL_SOCKET, SO_LINGER, &value, &size) != 0) {
         fail(*this, "get", "SO_LINGER");
     }
     if (value.l_onoff == 0) return std::nullopt;
@@ -185,15 +188,16 @@ int tcp_options::traffic_class() const {
 }
 
 void tcp_options::set_congestion_control(std::string_view name) {
-    if (::setsockopt(socket_of(*this), IPPROTO_TCP, TCP_CONGESTION, name.data(),
-                     static_cast<socklen_t>(name.size())) != 0) {
+    if (detail::kernel().setsockopt(socket_of(*this), IPPROTO_TCP, TCP_CONGESTION, name.data(),
+                                    static_cast<socklen_t>(name.size())) != 0) {
         fail(*this, "set", "TCP_CONGESTION");
     }
 }
 std::string tcp_options::congestion_control() const {
     std::array<char, 64> name{};
     socklen_t size = name.size();
-    if (::getsockopt(socket_of(*this), IPPROTO_TCP, TCP_CONGESTION, name.data(), &size) != 0) {
+    if (detail::kernel().getsockopt(socket_of(*this), IPPROTO_TCP, TCP_CONGESTION, name.data(),
+                                    &size) != 0) {
         fail(*this, "get", "TCP_CONGESTION");
     }
     return {name.data(), ::strnlen(name.data(), size)};

@@ -73,6 +73,7 @@ scheduler::scheduler(const runtime_options& options, detail::runtime_threads& th
       spin_policy_(detail::saturated_ns(options.spin)) {
     core_.io = reactor_.get();
     core_.clock = reactor_.get();
+    core_.kernel = &reactor_->calls();
     core_.reactor_id = reactor_->id();
     core_.owner = this;
     tasks_.home_ = &core_;

@@ -4,6 +4,7 @@
 #include <rondo/net/tcp.hpp>
 #include <rondo/runtime/reactor/detail/buffer_pool.hpp>
 #include <rondo/runtime/reactor/detail/open_descriptor.hpp>
+#include <rondo/runtime/reactor/detail/system_calls.hpp>
 
 #include <fcntl.h>
 #include <liburing.h>
@@ -39,13 +40,15 @@ int without_interruption(Call call) noexcept {
 }
 
 int try_recv(int fd, std::span<std::byte> space) noexcept {
-    return without_interruption(
-        [&] { return ::recv(fd, space.data(), clamped(space.size()), MSG_DONTWAIT); });
+    return without_interruption([&] {
+        return current_core->kernel->recv(fd, space.data(), clamped(space.size()), MSG_DONTWAIT);
+    });
 }
 
 int try_send(int fd, std::span<const std::byte> bytes) noexcept {
     return without_interruption([&] {
-        return ::send(fd, bytes.data(), clamped(bytes.size()), MSG_DONTWAIT | MSG_NOSIGNAL);
+        return current_core->kernel->send(fd, bytes.data(), clamped(bytes.size()),
+                                          MSG_DONTWAIT | MSG_NOSIGNAL);
     });
 }
 
@@ -326,7 +329,7 @@ void send_gather_operation::prepare(io_uring_sqe& sqe) noexcept {
 int send_gather_operation::attempt() noexcept {
     point_message();
     return without_interruption(
-        [&] { return ::sendmsg(fd, &message_, MSG_DONTWAIT | MSG_NOSIGNAL); });
+        [&] { return current_core->kernel->sendmsg(fd, &message_, MSG_DONTWAIT | MSG_NOSIGNAL); });
 }
 
 bool send_gather_operation::finish(int value) noexcept {
@@ -358,7 +361,7 @@ void hangup_operation::prepare(io_uring_sqe& sqe) noexcept {
 
 int hangup_operation::attempt() noexcept {
     pollfd state{fd, POLLRDHUP, 0};
-    const int count = without_interruption([&] { return ::poll(&state, 1, 0); });
+    const int count = without_interruption([&] { return kernel().poll(&state, 1, 0); });
     if (count < 0) return count;
     return count == 0 ? -EAGAIN : state.revents;
 }
@@ -378,8 +381,8 @@ hangup hangup_operation::value() const noexcept {
 int accept_operation::begin() noexcept {
     if (const int error = descriptor_operation::begin(); error != 0) return error;
     if (needs_nonblocking() && !record().never_blocks) {
-        const int flags = ::fcntl(fd, F_GETFL);
-        if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno;
+        const int flags = kernel().fcntl(fd, F_GETFL, 0);
+        if (flags < 0 || kernel().fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno;
         record().never_blocks = true;
     }
     return 0;
@@ -400,7 +403,7 @@ void accept_operation::prepare(io_uring_sqe& sqe) noexcept {
 int accept_operation::attempt() noexcept {
     peer_size_ = sizeof peer_;
     return without_interruption([&] {
-        return ::accept4(fd, reinterpret_cast<sockaddr*>(&peer_), &peer_size_, SOCK_CLOEXEC);
+        return kernel().accept4(fd, reinterpret_cast<sockaddr*>(&peer_), &peer_size_, SOCK_CLOEXEC);
     });
 }
 
@@ -440,11 +443,11 @@ int connect_operation::begin() noexcept {
     address_size_ = peer_.to_sockaddr(storage);
     std::memcpy(&address_, &storage, address_size_);
     const int type = SOCK_STREAM | SOCK_CLOEXEC | (needs_nonblocking() ? SOCK_NONBLOCK : 0);
-    fd = open_descriptor([&] { return ::socket(storage.ss_family, type, IPPROTO_TCP); });
+    fd = open_descriptor([&] { return kernel().socket(storage.ss_family, type, IPPROTO_TCP); });
     if (fd < 0) return -errno;
     current_core->io->opened(fd);
     const int on = 1;
-    ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    kernel().setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     return 0;
 }
 
@@ -455,17 +458,18 @@ void connect_operation::prepare(io_uring_sqe& sqe) noexcept {
 int connect_operation::attempt() noexcept {
     if (!started_) {
         started_ = true;
-        if (::connect(fd, reinterpret_cast<const sockaddr*>(&address_), address_size_) == 0)
+        if (kernel().connect(fd, reinterpret_cast<const sockaddr*>(&address_), address_size_) == 0)
             return 0;
         return errno == EINPROGRESS || errno == EINTR ? -EAGAIN : -errno;
     }
     int error = 0;
     socklen_t size = sizeof error;
-    if (::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return -errno;
+    if (kernel().getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return -errno;
     if (error != 0) return -error;
     sockaddr_storage ignored;
     size = sizeof ignored;
-    return ::getpeername(fd, reinterpret_cast<sockaddr*>(&ignored), &size) == 0 ? 0 : -EAGAIN;
+    return kernel().getpeername(fd, reinterpret_cast<sockaddr*>(&ignored), &size) == 0 ? 0
+                                                                                       : -EAGAIN;
 }
 
 void connect_operation::abandon() noexcept {

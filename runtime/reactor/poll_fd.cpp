@@ -1,5 +1,7 @@
 #include <rondo/runtime/reactor/poll_fd.hpp>
 
+#include <rondo/runtime/reactor/detail/system_calls.hpp>
+
 #include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
@@ -9,7 +11,9 @@
 
 namespace rondo::detail {
 
-int poll_operation::begin() const noexcept { return ::fcntl(fd, F_GETFD) < 0 ? -errno : 0; }
+int poll_operation::begin() const noexcept {
+    return kernel().fcntl(fd, F_GETFD, 0) < 0 ? -errno : 0;
+}
 
 void poll_operation::prepare(io_uring_sqe& sqe) noexcept {
     io_uring_prep_poll_add(&sqe, fd, static_cast<unsigned short>(events_));
@@ -19,7 +23,7 @@ int poll_operation::attempt() noexcept {
     pollfd one{fd, events_, 0};
     int ready;
     do {
-        ready = ::poll(&one, 1, 0);
+        ready = kernel().poll(&one, 1, 0);
     } while (ready < 0 && errno == EINTR);
     if (ready < 0) return -errno;
     if (ready == 0) return -EAGAIN;

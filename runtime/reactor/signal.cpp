@@ -2,6 +2,7 @@
 
 #include <rondo/runtime/core/detail/misuse.hpp>
 #include <rondo/runtime/reactor/detail/open_descriptor.hpp>
+#include <rondo/runtime/reactor/detail/system_calls.hpp>
 #include <rondo/runtime/reactor/poll_fd.hpp>
 
 #include <poll.h>
@@ -126,7 +127,7 @@ class signal_listening {
 public:
     explicit signal_listening(signal_set wanted) : wanted_(wanted) {
         prepare_for_forks();
-        fd_ = open_descriptor([] { return ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); });
+        fd_ = open_descriptor([] { return kernel().eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); });
         if (fd_ < 0)
             throw std::system_error(errno, std::system_category(), "eventfd for wait_signal");
         const std::lock_guard lock(signals.changing);
@@ -137,7 +138,7 @@ public:
             break;
         }
         if (mine_ == nullptr) {
-            ::close(fd_);
+            kernel().close(fd_);
             throw std::system_error(EAGAIN, std::system_category(),
                                     "wait_signal: 64 tasks and subscriptions listen already");
         }
@@ -149,7 +150,7 @@ public:
             if (signals.users[signal] == 0 && !catch_signal(signal)) {
                 const int error = errno;
                 forget_below(signal);
-                ::close(fd_);
+                kernel().close(fd_);
                 throw std::system_error(error, std::system_category(),
                                         "wait_signal: catch signal " + std::to_string(signal));
             }
@@ -165,7 +166,7 @@ public:
             const std::lock_guard lock(signals.changing);
             if (is_of_this_process()) forget_below(signal_count + 1);
         }
-        ::close(fd_);
+        kernel().close(fd_);
     }
 
     task<int> next() {
@@ -178,7 +179,7 @@ public:
             co_await poll_fd(fd_, POLLIN);
             // The handler notes the signal before it writes: what is noted later writes anew.
             std::uint64_t count;
-            [[maybe_unused]] const auto got = ::read(fd_, &count, sizeof count);
+            [[maybe_unused]] const auto got = kernel().read(fd_, &count, sizeof count);
         }
     }
 

@@ -5,6 +5,7 @@
 //     run_in_leaps([]() -> task<> { co_await sleep_for(24h); }, reactor_kind::epoll);  // at once
 
 #include <rondo/runtime/reactor/detail/reactor.hpp>
+#include <rondo/runtime/reactor/detail/system_calls.hpp>
 #include <rondo/runtime/run.hpp>
 
 #include <cstdint>
@@ -16,8 +17,10 @@ namespace rondo::test {
 
 class leaping_reactor final : public detail::reactor {
 public:
-    explicit leaping_reactor(std::unique_ptr<detail::reactor> kernel)
-        : kernel_(std::move(kernel)) {}
+    leaping_reactor(std::unique_ptr<detail::reactor> kernel, const detail::system_calls& calls)
+        : kernel_(std::move(kernel)), calls_(calls) {}
+
+    const detail::system_calls& calls() const noexcept override { return calls_; }
 
     std::int64_t now() const noexcept override { return now_; }
     std::int64_t wall_now() const noexcept override { return now_ + wall_ahead; }
@@ -49,17 +52,20 @@ private:
     static constexpr std::int64_t wall_ahead = 1'000'000'000'000'000'000;
 
     const std::unique_ptr<detail::reactor> kernel_;
+    const detail::system_calls& calls_;
     std::int64_t now_ = 1'000'000'000;
 };
 
-/// run() on such a reactor, over the kernel's of this kind.
+/// run() on such a reactor, over the kernel's of this kind, with these system calls.
 template <class F>
-auto run_in_leaps(F f, reactor_kind kind) {
+auto run_in_leaps(F f, reactor_kind kind, const detail::system_calls& calls = detail::real_calls) {
     struct factory final : detail::reactor_factory {
+        explicit factory(const detail::system_calls& table) : calls(table) {}
         std::unique_ptr<detail::reactor> make(reactor_kind wanted) override {
-            return std::make_unique<leaping_reactor>(detail::make_reactor(wanted));
+            return std::make_unique<leaping_reactor>(detail::make_reactor(wanted), calls);
         }
-    } leaping;
+        const detail::system_calls& calls;
+    } leaping{calls};
     detail::main_run here{{.reactor = kind}, &leaping};
     return here(f(), std::source_location::current());
 }

@@ -21,6 +21,7 @@ class scheduler;
 namespace rondo::detail {
 
 class reactor;
+struct system_calls;
 
 /// FIFO of tasks that can run, threaded through the tasks themselves.
 class ready_queue {
@@ -91,6 +92,7 @@ struct scheduler_core {
     timer_wheel timers;
     reactor* io = nullptr;
     const clock_source* clock = &real_clock;  // the reactor's
+    const system_calls* kernel = nullptr;     // the reactor's
     std::uint32_t reactor_id = 0;             // its id()
     scheduler* owner = nullptr;
     ready_queue settlers;        // tasks in settle(): run when every other task is blocked

@@ -1,7 +1,7 @@
 #pragma once
 // Making a descriptor where there may be no room for one only because a close is still under way.
 //
-//     const int fd = open_descriptor([] { return ::eventfd(0, EFD_CLOEXEC); });
+//     const int fd = open_descriptor([] { return kernel().eventfd(0, EFD_CLOEXEC); });
 
 #include <rondo/runtime/core/detail/core.hpp>
 #include <rondo/runtime/reactor/detail/reactor.hpp>

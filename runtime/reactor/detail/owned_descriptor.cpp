@@ -1,8 +1,7 @@
 #include <rondo/runtime/reactor/detail/owned_descriptor.hpp>
 
 #include <rondo/runtime/reactor/detail/reactor.hpp>
-
-#include <unistd.h>
+#include <rondo/runtime/reactor/detail/system_calls.hpp>
 
 #include <array>
 #include <bit>
@@ -86,7 +85,7 @@ void owned_descriptor::close_now_or_soon(int fd) noexcept {
     if (current_core != nullptr) {
         current_core->io->close(fd);
     } else {
-        ::close(fd);
+        real_calls.close(fd);
     }
 }
 

@@ -2,6 +2,7 @@
 
 #include <rondo/runtime/reactor/detail/buffer_pool.hpp>
 #include <rondo/runtime/reactor/detail/operation.hpp>
+#include <rondo/runtime/reactor/detail/system_calls.hpp>
 
 #include <atomic>
 #include <cstdint>
@@ -41,6 +42,8 @@ reactor::reactor() noexcept
 reactor::~reactor() {
     if (buffers_ != nullptr) buffers_->close();
 }
+
+const system_calls& reactor::calls() const noexcept { return real_calls; }
 
 buffer_pool* reactor::make_buffers() noexcept {
     buffers_ = new (std::nothrow) buffer_pool;

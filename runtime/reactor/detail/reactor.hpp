@@ -11,6 +11,7 @@ namespace rondo::detail {
 
 class buffer_pool;
 class operation;
+struct system_calls;
 
 enum class submission : bool {
     pending,   // complete() will be called
@@ -46,6 +47,9 @@ public:
     /// Whether an accept may be told to wait for a connection before it looks for one, and tells
     /// whether more are waiting.
     virtual bool polls_before_accept() const noexcept { return false; }
+
+    /// The system calls for what is not an operation, and for operations that try.
+    virtual const system_calls& calls() const noexcept;
 
     /// Another number for each reactor that the process makes; never 0.
     std::uint32_t id() const noexcept { return id_; }
