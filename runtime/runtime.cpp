@@ -256,6 +256,17 @@ thread_pool& runtime_threads::pool() {
     return *pool_owner_;
 }
 
+std::unique_ptr<call_threads::handle> runtime_threads::start(blocking_operation& op) {
+    struct queued_call final : handle {
+        bool withdraw() noexcept override { return job.cancel(); }
+        future<void> job;
+    };
+    // First what may throw: the operation may have ended as soon as the job is queued.
+    auto call = std::make_unique<queued_call>();
+    call->job = submit_job(pool(), [&op] { op.run_on_thread(); });
+    return call;
+}
+
 }  // namespace detail
 
 runtime::runtime(runtime_options options)

@@ -74,6 +74,7 @@ scheduler::scheduler(const runtime_options& options, detail::runtime_threads& th
     core_.io = reactor_.get();
     core_.clock = reactor_.get();
     core_.kernel = &reactor_->calls();
+    reactor_->use_threads(threads);
     core_.reactor_id = reactor_->id();
     core_.owner = this;
     tasks_.home_ = &core_;

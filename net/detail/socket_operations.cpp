@@ -130,10 +130,10 @@ bool recv_operation::finish(int value) noexcept {
     result = value;
     // Of a stream that was closed under it nothing may be left.
     if (!fd_closed) {
-        record().has_more = filled && !drained;
+        record().has_more = filled && has_more;
         if (value <= 0) result = read_outcome(record(), value);
     }
-    drained = value > 0 && !filled;
+    took_all = value > 0 && !filled;
     return true;
 }
 
@@ -150,7 +150,7 @@ void recv_exactly_operation::prepare(io_uring_sqe& sqe) noexcept {
 int recv_exactly_operation::attempt() noexcept { return left().empty() ? 0 : try_recv(fd, left()); }
 
 bool recv_exactly_operation::finish(int value) noexcept {
-    drained = value > 0 && static_cast<std::size_t>(value) < left().size();
+    took_all = value > 0 && static_cast<std::size_t>(value) < left().size();
     result = value;
     if (left().empty()) return true;
     if (value <= 0) {
@@ -182,30 +182,46 @@ int receive_operation::begin() noexcept {
 }
 
 void receive_operation::prepare(io_uring_sqe& sqe) noexcept {
-    if (way_ == way::poll) return io_uring_prep_poll_add(&sqe, fd, POLLIN);
+    switch (way_) {
+        case way::poll: return io_uring_prep_poll_add(&sqe, fd, POLLIN);
+        case way::own:
+            if (!take_space()) return io_uring_prep_nop(&sqe);  // finish() says what is wrong
+            return prepare_recv(sqe, fd, {space_, buffer_pool::buffer_size});
+        case way::picked:
+        case way::repicked: break;
+    }
     io_uring_prep_recv(&sqe, fd, nullptr, buffer_pool::buffer_size, 0);
     sqe.flags |= IOSQE_BUFFER_SELECT;
     sqe.buf_group = reactor::buffer_group;
 }
 
-// On epoll, and on io_uring where the kernel does not pick, or has nothing to pick from.
 int receive_operation::attempt() noexcept {
-    buffer_pool& pool = *current_core->io->buffers();
-    const std::uint16_t index = pool.feeds_ring() ? buffer_pool::none : pool.take();
-    std::byte* space = index != buffer_pool::none
-                           ? pool.at(index)
-                           : static_cast<std::byte*>(std::malloc(buffer_pool::buffer_size));
-    if (space == nullptr) return -ENOMEM;
-    const int value = try_recv(fd, {space, buffer_pool::buffer_size});
-    if (value > 0) {
-        buffer = index;
-        space_ = space;
-    } else if (index != buffer_pool::none) {
-        pool.give_back(index, space);
-    } else {
-        std::free(space);
-    }
+    way_ = way::own;
+    if (!take_space()) return -ENOMEM;
+    const int value = try_recv(fd, {space_, buffer_pool::buffer_size});
+    if (value == -EAGAIN) drop_space();
     return value;
+}
+
+// A buffer of the pool's where the kernel does not pick from those, and memory of its own where all
+// are lent. False: there is none.
+bool receive_operation::take_space() noexcept {
+    if (space_ != nullptr) return true;
+    buffer_pool& pool = *current_core->io->buffers();
+    taken_ = pool.feeds_ring() ? buffer_pool::none : pool.take();
+    space_ = taken_ != buffer_pool::none
+                 ? pool.at(taken_)
+                 : static_cast<std::byte*>(std::malloc(buffer_pool::buffer_size));
+    return space_ != nullptr;
+}
+
+void receive_operation::drop_space() noexcept {
+    if (taken_ != buffer_pool::none) {
+        current_core->io->buffers()->give_back(taken_, space_);
+    } else {
+        std::free(space_);
+    }
+    space_ = nullptr;
 }
 
 bool receive_operation::finish(int value) noexcept {
@@ -216,8 +232,15 @@ bool receive_operation::finish(int value) noexcept {
 
 bool receive_operation::take(int value) noexcept {
     result = value;
-    if (space_ != nullptr) {
-        drained = value < static_cast<int>(buffer_pool::buffer_size);
+    if (way_ == way::own) {
+        if (space_ == nullptr) {
+            if (value == 0) result = -ENOMEM;
+        } else if (value > 0) {
+            buffer = taken_;
+            took_all = value < static_cast<int>(buffer_pool::buffer_size);
+        } else {
+            drop_space();
+        }
         return true;
     }
     buffer_pool& pool = *current_core->io->buffers();
@@ -226,22 +249,11 @@ bool receive_operation::take(int value) noexcept {
         return true;
     }
     if (way_ == way::poll && value > 0) {  // readiness: data would have space
-        if (pool.feeds_ring()) {
-            way_ = way::repicked;
-            return false;
-        }
-        result = attempt();
-        return result != -EAGAIN;
-    }
-    if (value != -ENOBUFS) return true;
-    if (pool.replenish()) return false;
-    if (way_ == way::picked) {
-        way_ = way::poll;
+        way_ = pool.feeds_ring() ? way::repicked : way::own;
         return false;
     }
-    result = attempt();
-    if (result != -EAGAIN) return true;
-    way_ = way::poll;
+    if (value != -ENOBUFS) return true;
+    if (!pool.replenish()) way_ = way_ == way::picked ? way::poll : way::own;
     return false;
 }
 
@@ -409,7 +421,7 @@ int accept_operation::attempt() noexcept {
 
 bool accept_operation::finish(int value) noexcept {
     result = value;
-    if (!fd_closed) record().has_none = drained;
+    if (!fd_closed) record().has_none = !has_more;
     switch (-value) {
         // accept(2): errors of a connection that was gone before it was taken are no errors of the
         // listener.

@@ -86,7 +86,7 @@ public:
 
     int begin() noexcept {
         const int error = stream_operation::begin();
-        if (error == 0) try_first = record().has_more;
+        if (error == 0) has_more = record().has_more;
         return error;
     }
     void prepare(io_uring_sqe& sqe) noexcept override;
@@ -123,7 +123,7 @@ private:
 
 /// Receives into a buffer of the reactor's. None is held while nothing has come: the kernel picks
 /// one when it has data (io_uring), or a call tries with one that goes back when there was nothing.
-/// When all are lent it waits until there is data, and takes memory of its own.
+/// When all are lent it waits until there is data, and brings memory of its own.
 class [[nodiscard("without co_await nothing happens")]] receive_operation final
     : public stream_operation<receive_operation, rondo::buffer> {
 public:
@@ -143,11 +143,15 @@ private:
         picked,    // the kernel picks a buffer from the ring
         poll,      // that found none: waits until there is data
         repicked,  // there is: tries the ring once more
+        own,       // brings space: a buffer of the pool's, or memory of its own
     };
 
     bool take(int value) noexcept;
+    bool take_space() noexcept;
+    void drop_space() noexcept;
 
     std::byte* space_ = nullptr;  // buffer `buffer` of the pool's, or memory of its own
+    std::uint16_t taken_ = 0;     // way::own: the buffer of the pool's, or buffer_pool::none
     way way_ = way::picked;
 };
 

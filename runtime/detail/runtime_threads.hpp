@@ -7,6 +7,7 @@
 // and leaves its loop. So no task finds a scheduler of its own runtime gone.
 
 #include <rondo/runtime/core/detail/inbox.hpp>
+#include <rondo/runtime/reactor/detail/blocking_operation.hpp>
 #include <rondo/runtime/runtime_options.hpp>
 #include <rondo/runtime/scheduler.hpp>
 #include <rondo/runtime/threads/detail/usable_cores.hpp>
@@ -32,7 +33,7 @@ namespace detail {
 class reactor;
 class reactor_factory;
 
-class runtime_threads {
+class runtime_threads final : public call_threads {
 public:
     /// Starts everything; throws what went wrong, with nothing left behind. The reactors come from
     /// `factory`, which outlives this; without one they are the kernel's.
@@ -53,6 +54,9 @@ public:
 
     /// One for the scheduler that the calling thread is making.
     std::unique_ptr<reactor> make_reactor();
+
+    /// The pool calls what would block a reactor.
+    std::unique_ptr<handle> start(blocking_operation& op) override;
 
     /// Cancels everything. Any thread, any number of times.
     void stop() noexcept;

@@ -14,10 +14,10 @@ template <class Entry>
 class descriptor_table {
 public:
     /// The descriptor's entry; made when this is the first that is asked of it. Null when there is
-    /// no memory for it.
+    /// no memory for it, and for the number -1.
     Entry* of(int fd) noexcept {
         const auto index = static_cast<std::size_t>(fd);
-        if (index >= entries_.size() && !make_room_for(index)) [[unlikely]]
+        if (index >= entries_.size() && (fd < 0 || !make_room_for(index))) [[unlikely]]
             return nullptr;
         return &entries_[index];
     }
@@ -25,7 +25,7 @@ public:
     /// The same where it has been made already, which is the precondition.
     Entry& operator[](int fd) noexcept { return entries_[static_cast<std::size_t>(fd)]; }
 
-    /// Null where there is none.
+    /// Null where there is none, as for the number -1.
     Entry* find(int fd) noexcept {
         return static_cast<std::size_t>(fd) < entries_.size() ? &(*this)[fd] : nullptr;
     }

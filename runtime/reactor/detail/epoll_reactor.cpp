@@ -71,15 +71,13 @@ epoll_reactor::~epoll_reactor() {
 
 submission epoll_reactor::submit(operation& op) noexcept {
     entry* const known = entries_.of(op.fd);
-    if (known == nullptr) [[unlikely]] {
-        op.result = -ENOMEM;
-        return submission::finished;
-    }
+    if (known == nullptr) [[unlikely]]
+        return submit_without_entry(op);
     entry& at = *known;
     const bool is_read = op.direction == readiness::read;
     if (!is_read || !at.drained) {
         if (try_to_finish(op)) {
-            if (is_read) at.drained = op.drained && !at.ended;
+            if (is_read) at.drained = op.took_all && !at.ended;
             return submission::finished;
         }
     }
@@ -94,6 +92,16 @@ submission epoll_reactor::submit(operation& op) noexcept {
     append_pending(at.waiting, op);
     ++waiting_;
     return submission::pending;
+}
+
+// Nothing tells when one without a descriptor is worth another try: its call is not to wait.
+submission epoll_reactor::submit_without_entry(operation& op) noexcept {
+    if (op.fd >= 0) {
+        op.result = -ENOMEM;
+    } else if (!try_to_finish(op)) {
+        op.result = -EAGAIN;
+    }
+    return submission::finished;
 }
 
 int epoll_reactor::watch(int fd, entry& at) noexcept {
@@ -150,7 +158,7 @@ void epoll_reactor::retry(const epoll_event& event) noexcept {
         }
         *link = op.next_on_fd;
         --waiting_;
-        if (op.direction == readiness::read) at.drained = op.drained && !at.ended;
+        if (op.direction == readiness::read) at.drained = op.took_all && !at.ended;
         unwatch_if_foreign(op, at);
         complete(op);
     }
@@ -270,7 +278,7 @@ void epoll_reactor::renew_set() noexcept {
 
 void epoll_reactor::close(int fd) noexcept {
     release(fd);
-    ::close(fd);
+    if (!is_used_on_thread(fd)) ::close(fd);
 }
 
 std::unique_ptr<reactor> make_epoll_reactor() { return std::make_unique<epoll_reactor>(); }

@@ -47,6 +47,7 @@ private:
         bool ended = false;  // a short read no longer means that (see end_events)
     };
 
+    static submission submit_without_entry(operation& op) noexcept;
     int watch(int fd, entry& at) noexcept;
     void unwatch_if_foreign(const operation& op, entry& at) noexcept;
     void forget(entry& at) noexcept;

@@ -1,5 +1,6 @@
 #include <rondo/runtime/reactor/detail/io_uring_reactor.hpp>
 
+#include <rondo/runtime/reactor/detail/blocking_operation.hpp>
 #include <rondo/runtime/reactor/detail/buffer_pool.hpp>
 #include <rondo/runtime/reactor/detail/operation.hpp>
 #include <rondo/runtime/reactor/detail/pending_list.hpp>
@@ -142,18 +143,16 @@ void io_uring_reactor::check_operations() {
     }
     io_uring_probe* probe = io_uring_get_probe_ring(&ring_);
     if (probe == nullptr) throw_unavailable(ENOSYS, "io_uring_register");
-    bool complete = true;
-    for (const int opcode :
-         {IORING_OP_ACCEPT, IORING_OP_CONNECT, IORING_OP_RECV, IORING_OP_SEND, IORING_OP_SENDMSG,
-          IORING_OP_RECVMSG, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_CLOSE,
-          IORING_OP_SHUTDOWN, IORING_OP_READ}) {
-        complete = complete && io_uring_opcode_supported(probe, opcode) != 0;
+    for (unsigned opcode = 0; opcode < opcodes_.size(); ++opcode) {
+        opcodes_[opcode] = io_uring_opcode_supported(probe, static_cast<int>(opcode)) != 0;
     }
     // Linux 6.0; telling whether it was of use came with 6.2, which nothing else tells apart.
-    sends_without_copy_ = io_uring_opcode_supported(probe, IORING_OP_SEND_ZC) != 0 &&
-                          (features_ & feature_reg_reg_ring) != 0;
+    sends_without_copy_ = opcodes_[IORING_OP_SEND_ZC] && (features_ & feature_reg_reg_ring) != 0;
     io_uring_free_probe(probe);
-    if (!complete) throw_unavailable(EOPNOTSUPP, "the kernel lacks an operation");
+    for (const unsigned own :
+         {IORING_OP_READ, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_CLOSE}) {
+        if (!opcodes_[own]) throw_unavailable(EOPNOTSUPP, "the kernel lacks a request");
+    }
     // A sandbox may allow the setup and deny the rest.
     io_uring_prep_nop(io_uring_get_sqe(&ring_));
     const int entered = io_uring_submit_and_wait(&ring_, 1);
@@ -168,17 +167,30 @@ bool io_uring_reactor::polls_before_accept() const noexcept {
 submission io_uring_reactor::submit(operation& op) noexcept {
     // A bulk transfer's next read, whose data is there. Without a request for each, and in larger
     // pieces, streams over loopback are twice as fast.
-    if (op.try_first && try_to_finish(op)) [[unlikely]]
+    if (op.has_more && try_to_finish(op)) [[unlikely]]
         return submission::finished;
     entry* const known = entries_.of(op.fd);
-    if (known == nullptr) [[unlikely]] {
+    if (known != nullptr) [[likely]] {
+        op.reactor_state = listed;
+        append_pending(known->pending, op);
+    } else if (op.fd < 0) {
+        op.reactor_state = 0;
+    } else {
         op.result = -ENOMEM;
         return submission::finished;
     }
-    op.reactor_state = 0;
-    append_pending(known->pending, op);
     send(op);
     return submission::pending;
+}
+
+submission io_uring_reactor::submit_blocking(blocking_operation& op) noexcept {
+    return knows_request_of(op) ? submit(op) : submit_to_thread(op);
+}
+
+bool io_uring_reactor::knows_request_of(operation& op) const noexcept {
+    io_uring_sqe request{};
+    op.prepare(request);
+    return opcodes_[request.opcode];
 }
 
 // Puts the operation into the ring, or into the backlog when there is no room.
@@ -222,7 +234,7 @@ void io_uring_reactor::cancel(operation& op) noexcept {
     } else {
         // Once: by the second time the descriptor may be closed, and its number another's.
         if ((op.reactor_state & (without_copy | recalled)) == without_copy) recall_memory(op);
-        if ((op.reactor_state & (cancel_queued | sent)) == 0) send_cancel(op);
+        if ((op.reactor_state & (cancel_queued | has_result)) == 0) send_cancel(op);
     }
 }
 
@@ -332,35 +344,60 @@ void io_uring_reactor::collect() noexcept {
     io_uring_cq_advance(&ring_, count);
 }
 
-void io_uring_reactor::completed(operation& op, const io_uring_cqe& completion) noexcept {
-    int value = completion.res;
-    // A send without copy has two completions: its result, and that the memory is free again.
-    if ((completion.flags & IORING_CQE_F_MORE) != 0) {
-        op.result = value;
-        op.reactor_state |= sent;
-        return;
-    }
+void io_uring_reactor::take_flags(operation& op, const io_uring_cqe& completion) noexcept {
     op.buffer = buffer_pool::none;
-    op.drained = (completion.flags & IORING_CQE_F_SOCK_NONEMPTY) == 0;
+    op.has_more = (completion.flags & IORING_CQE_F_SOCK_NONEMPTY) != 0;
     if ((completion.flags & IORING_CQE_F_BUFFER) != 0) {
         const auto index = static_cast<std::uint16_t>(completion.flags >> IORING_CQE_BUFFER_SHIFT);
         buffers()->taken(index);
-        if (value > 0) {
+        if (completion.res > 0) {
             op.buffer = index;
         } else {
             // Linux 6.1 spends one on an error, on EAGAIN too, which the operation is not told of.
             buffers()->give_back(index, buffers()->at(index));
         }
     }
-    if ((op.reactor_state & sent) != 0) {
+}
+
+// The request goes on.
+void io_uring_reactor::completed_with_more(operation& op, const io_uring_cqe& completion) noexcept {
+    if ((op.reactor_state & without_copy) != 0) {
+        // A send without copy has two completions: its result, and that the memory is free again.
+        op.result = completion.res;
+        op.reactor_state |= has_result;
+        return;
+    }
+    take_flags(op, completion);
+    const int result = op.result;
+    if (!op.finish(completion.res)) return;
+    if ((op.reactor_state & has_result) != 0) {
+        op.result = result;
+        return;
+    }
+    // It has enough. What comes until the request has ended is given to it all the same.
+    op.reactor_state |= has_result;
+    if (!op.cancel_wanted && !op.fd_closed) send_cancel(op);
+}
+
+void io_uring_reactor::completed(operation& op, const io_uring_cqe& completion) noexcept {
+    if ((completion.flags & IORING_CQE_F_MORE) != 0) return completed_with_more(op, completion);
+    int value = completion.res;
+    take_flags(op, completion);
+    const auto asked_to_end = [&op] { return op.cancel_wanted || op.fd_closed; };
+    if ((op.reactor_state & has_result) != 0) {
+        if ((op.reactor_state & without_copy) == 0) {
+            const int result = op.result;
+            if (value >= 0) op.finish(value);
+            op.result = result;
+            return retire(op);
+        }
         if ((static_cast<std::uint32_t>(value) & notification_copied) != 0) {
             op.buffer = operation::copied;
         }
         value = op.result;
     }
-    const auto asked_to_end = [&op] { return op.cancel_wanted || op.fd_closed; };
     if ((op.reactor_state & without_copy) != 0) {
-        op.reactor_state &= static_cast<std::uint8_t>(~(sent | without_copy));
+        op.reactor_state &= static_cast<std::uint8_t>(~(has_result | without_copy));
         if (asked_to_end()) value = -ECANCELED;  // whatever it says, its connection is no more
     }
     if ((op.reactor_state & polling) != 0) {
@@ -369,13 +406,17 @@ void io_uring_reactor::completed(operation& op, const io_uring_cqe& completion) 
         op.result = value >= 0 ? -ECANCELED : value;
         return retire(op);
     }
-    if (value == -EAGAIN) {
-        // The descriptor is non-blocking, and the kernel takes that as a wish not to wait.
-        if (!asked_to_end()) {
-            op.reactor_state |= polling;
-            return send(op);
+    if (value < 0) {
+        if (value == -EAGAIN) {
+            // The descriptor is non-blocking, and the kernel takes that as a wish not to wait.
+            if (!asked_to_end()) {
+                op.reactor_state |= polling;
+                return send(op);
+            }
+            value = -ECANCELED;
+        } else if (value == -EINVAL && !asked_to_end() && !knows_request_of(op)) {
+            value = -EOPNOTSUPP;
         }
-        value = -ECANCELED;
     }
     if (!op.finish(value)) {
         if (!asked_to_end()) return send(op);
@@ -386,9 +427,8 @@ void io_uring_reactor::completed(operation& op, const io_uring_cqe& completion) 
 
 void io_uring_reactor::retire(operation& op) noexcept {
     if ((op.reactor_state & cancel_queued) != 0) cancels_.remove(op);
-    entry& at = entries_[op.fd];
     // After a close the number may belong to a new descriptor, whose list this operation is not in.
-    if (!op.fd_closed) remove_pending(at.pending, op);
+    if ((op.reactor_state & listed) != 0) remove_pending(entries_[op.fd].pending, op);
     complete(op);
 }
 
@@ -445,6 +485,7 @@ void io_uring_reactor::end_pending(entry& at, bool foreign_too) noexcept {
             continue;
         }
         *link = op->next_on_fd;
+        op->reactor_state &= static_cast<std::uint8_t>(~listed);
         op->fd_closed = true;
         cancel(*op);
     }
@@ -466,6 +507,7 @@ void io_uring_reactor::flush() noexcept {
 
 void io_uring_reactor::close(int fd) noexcept {
     release(fd);
+    if (is_used_on_thread(fd)) return;
     io_uring_sqe* sqe = free_entry();
     if (sqe == nullptr) {
         ::close(fd);

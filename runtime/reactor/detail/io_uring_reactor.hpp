@@ -6,6 +6,7 @@
 
 #include <liburing.h>
 
+#include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -18,8 +19,8 @@ namespace rondo::detail {
 /// has and works down to Linux 5.15.
 class io_uring_reactor final : public reactor {
 public:
-    /// Throws std::system_error when io_uring cannot be had here or lacks an operation that sockets
-    /// need.
+    /// Throws std::system_error when io_uring cannot be had here, or lacks a request that the
+    /// reactor itself needs. Which of the others the kernel has is asked when an operation needs it.
     io_uring_reactor();
     ~io_uring_reactor() override;
 
@@ -27,6 +28,7 @@ public:
     bool sends_without_copy() const noexcept override { return sends_without_copy_; }
     bool polls_before_accept() const noexcept override;
     submission submit(operation& op) noexcept override;
+    submission submit_blocking(blocking_operation& op) noexcept override;
     void cancel(operation& op) noexcept override;
     void wait(std::int64_t deadline) noexcept override;
     void wake() noexcept override;
@@ -54,8 +56,9 @@ private:
         polling = 2,        // that request asks for readiness: the operation itself gave EAGAIN
         cancel_queued = 4,  // in cancels_
         without_copy = 8,   // that request sends memory in place
-        sent = 16,          // ... and has its result, while the memory is still the kernel's
-        recalled = 32,      // ... and its connection has been broken off for that
+        has_result = 16,    // the operation has its result, and the request has not ended yet
+        recalled = 32,      // its connection has been broken off, to have the memory back
+        listed = 64,        // it is in its descriptor's list
     };
 
     // FIFO through operation::next_queued.
@@ -83,11 +86,15 @@ private:
     void arm_wake() noexcept;
     void collect() noexcept;
     void completed(operation& op, const io_uring_cqe& completion) noexcept;
+    void completed_with_more(operation& op, const io_uring_cqe& completion) noexcept;
+    void take_flags(operation& op, const io_uring_cqe& completion) noexcept;
+    bool knows_request_of(operation& op) const noexcept;
     void retire(operation& op) noexcept;
     void end_pending(entry& at, bool foreign_too) noexcept;
 
     io_uring ring_{};
     unsigned features_ = 0;
+    std::bitset<256> opcodes_;  // that the kernel has
     bool sends_without_copy_ = false;
     bool wake_armed_ = false;
     int wake_fd_ = -1;

@@ -11,8 +11,20 @@
 // An operation lives in the awaiter, in the frame of the coroutine that waits. It may be made long
 // before it starts, and takes the number of its descriptor only then. Once submitted it is finished
 // only by its last completion; until then it stays where it is, and so do its buffers and its
-// descriptor. A new kind of operation (files, datagrams, processes) is a new class of this
-// shape and touches neither scheduler nor reactors.
+// descriptor.
+//
+// A new kind of operation is a new class of one of these shapes, and touches neither scheduler nor
+// reactors:
+//  - one that waits for a descriptor, as above;
+//  - one that needs none: fd stays -1;
+//  - one that readiness does not help, since its call blocks: see blocking_operation.hpp;
+//  - one with many results: prepare() asks for a multishot request, attempt() gives the next
+//    result, and finish() takes each of them and says false until the operation has enough, or gets
+//    an error. Until then the operation is pending, and cancelled like any other.
+// The rule for all of them: the kernel is reached in prepare() and attempt(), and nowhere else. What
+// an operation needs besides that, to open a socket for example, goes through kernel()
+// (system_calls.hpp), as the calls in attempt() do; time comes from now_ns(). So a reactor that
+// plays a kernel of its own can run every operation.
 
 #include <rondo/runtime/core/detail/misuse.hpp>
 #include <rondo/runtime/core/detail/promise_base.hpp>
@@ -43,7 +55,7 @@ class operation;
 struct operation_data {
     operation* next_on_fd = nullptr;   // reactor: the pending operations of one descriptor
     operation* next_queued = nullptr;  // reactor: those that wait for a free queue entry
-    int fd = -1;                       // from begin() on
+    int fd = -1;                       // from begin() on; stays -1 where there is none
     int result = 0;                    // of the last completion: a value, or minus an errno
     readiness direction : 2 = readiness::read;
     // the task was cancelled while this was pending, and the descriptor was not closed before
@@ -51,10 +63,11 @@ struct operation_data {
     bool fd_closed : 1 = false;      // the descriptor was closed while this was pending
     bool fd_is_foreign : 1 = false;  // the descriptor may be closed without the reactor being told
     bool takes_turns : 1 = false;    // no two of these may be pending in the same direction
-    bool try_first : 1 = false;  // before submit(): the call would not block, as far as is known
-    // after finish(): it took all there was; more will make the descriptor ready anew. Before
-    // finish(), on io_uring: the kernel did not say that there is more.
-    bool drained : 1 = false;
+    // The descriptor has more, as far as is known, and a call would not wait. The operation says so
+    // before submit(), io_uring with each completion, before finish().
+    bool has_more : 1 = false;
+    // after finish(): it took all that there was; more will make the descriptor ready anew
+    bool took_all : 1 = false;
     std::uint8_t reactor_state = 0;  // belongs to the reactor
     // before finish(): the buffer that the kernel picked for what it received, lent to the operation,
     // or buffer_pool::none; of a send without copy, `copied` where there was one after all
@@ -73,13 +86,15 @@ public:
     /// when ready.
     virtual int attempt() noexcept = 0;
 
-    /// Takes a result. False: not there yet (a short write), submit again.
+    /// Takes a result. False: not there yet (a short write), submit again; or go on, where the
+    /// kernel has more results for the same request. -EOPNOTSUPP stands for a request that the
+    /// kernel does not know.
     virtual bool finish(int value) noexcept {
         result = value;
         return true;
     }
 
-    void cancel() noexcept final;
+    void cancel() noexcept override;
 
 protected:
     explicit operation(readiness wanted) noexcept : operation_data{.direction = wanted} {}
@@ -116,8 +131,9 @@ inline void complete(operation& op) noexcept {
 ///   int begin()                  what must be done first: sets fd; minus an errno ends it there
 ///   void abandon()               optional: cleans up after a failure or cancellation
 ///   std::error_code code()       optional: the meaning of a result < 0 that is no errno
-template <class Derived, class Value>
-class [[nodiscard("without co_await nothing happens")]] io_operation : public operation {
+/// Base is operation, or blocking_operation.
+template <class Derived, class Value, class Base = operation>
+class [[nodiscard("without co_await nothing happens")]] io_operation : public Base {
 public:
     bool await_ready() const noexcept { return false; }
 
@@ -129,7 +145,7 @@ public:
     }
 
     Value await_resume() {
-        if (result < 0) [[unlikely]] {
+        if (Base::result < 0) [[unlikely]] {
             const std::error_code code = error();
             if (code == std::errc::operation_canceled) throw operation_cancelled{};
             throw std::system_error(code, static_cast<Derived&>(*this).tried());
@@ -138,7 +154,7 @@ public:
     }
 
     rondo::result<Value> resume_result() {
-        if (result < 0) [[unlikely]]
+        if (Base::result < 0) [[unlikely]]
             return explain(error(), [this] { return static_cast<Derived&>(*this).tried(); });
         if constexpr (std::is_void_v<Value>) {
             return {};
@@ -148,23 +164,23 @@ public:
     }
 
 protected:
-    using operation::operation;
+    using Base::Base;
     ~io_operation() = default;
 
 private:
     submission start(promise_base& waiter, std::source_location where) noexcept {
         scheduler_core& core = *current_core;
         if (core.current->should_stop()) {
-            cancel_wanted = true;
-            result = -ECANCELED;
+            this->cancel_wanted = true;
+            Base::result = -ECANCELED;
             return submission::finished;
         }
-        result = static_cast<Derived&>(*this).begin();
-        if (result < 0) [[unlikely]]
+        Base::result = static_cast<Derived&>(*this).begin();
+        if (Base::result < 0) [[unlikely]]
             return submission::finished;
         if constexpr (debug_checks) check_turn(*this, where);
         block(*this, waiter, where);
-        const submission state = core.io->submit(*this);
+        const submission state = begin_in(*core.io);
         if (state == submission::finished) {
             core.current->flags &= ~scope_node::blocked;
         } else {
@@ -173,22 +189,30 @@ private:
         return state;
     }
 
+    submission begin_in(reactor& io) noexcept {
+        if constexpr (std::is_same_v<Base, operation>) {
+            return io.submit(*this);
+        } else {
+            return io.submit_blocking(*this);
+        }
+    }
+
     std::error_code error() noexcept {
         auto& self = static_cast<Derived&>(*this);
         if constexpr (requires { self.abandon(); }) self.abandon();
-        if (cancel_wanted && (result == -ECANCELED || result == -EINTR)) {
+        if (this->cancel_wanted && (Base::result == -ECANCELED || Base::result == -EINTR)) {
             return std::make_error_code(std::errc::operation_canceled);
         }
         if constexpr (requires { self.code(); }) return self.code();
-        return {-result, std::system_category()};
+        return {-Base::result, std::system_category()};
     }
 };
 
 /// An operation on an owned descriptor. It may be made long before it starts: in between the owner
 /// may have moved, which makes no difference, or have closed the descriptor, which is EBADF. Neither
 /// does it matter where the owner moves while the operation is pending.
-template <class Derived, class Value>
-class descriptor_operation : public io_operation<Derived, Value> {
+template <class Derived, class Value, class Base = operation>
+class descriptor_operation : public io_operation<Derived, Value, Base> {
 public:
     int begin() noexcept {
         if (!is_open()) [[unlikely]]
@@ -202,7 +226,7 @@ public:
 
 protected:
     descriptor_operation(const owned_descriptor& descriptor, readiness direction) noexcept
-        : io_operation<Derived, Value>(direction),
+        : io_operation<Derived, Value, Base>(direction),
           generation_(descriptor.generation_),
           record_(descriptor.record_) {}
     ~descriptor_operation() = default;

@@ -84,7 +84,7 @@ public:
     descriptor_record* record() const noexcept { return recorded() ? record_ : nullptr; }
 
 private:
-    template <class, class>
+    template <class, class, class>
     friend class descriptor_operation;
 
     bool recorded() const noexcept {

@@ -9,7 +9,9 @@
 
 namespace rondo::detail {
 
+class blocking_operation;
 class buffer_pool;
+class call_threads;
 class operation;
 struct system_calls;
 
@@ -58,6 +60,13 @@ public:
     /// kernel until its last completion.
     virtual submission submit(operation& op) noexcept = 0;
 
+    /// The same for one that readiness does not help. Where the kernel cannot be asked for it, a
+    /// thread calls attempt().
+    virtual submission submit_blocking(blocking_operation& op) noexcept;
+
+    /// The threads for that. They outlive the last task.
+    void use_threads(call_threads& threads) noexcept { threads_ = &threads; }
+
     /// Asks for the early end of a pending operation, which then completes with -ECANCELED, or with
     /// the result that it had already. Never lost, whatever the state of the queues.
     virtual void cancel(operation& op) noexcept = 0;
@@ -85,10 +94,11 @@ public:
     virtual const operation* first_pending(int fd) const noexcept = 0;
 
     /// Lets go of a descriptor that is about to be closed. Operations still pending on it end with
-    /// -EBADF.
+    /// -EBADF. Not for one that blocking operations use: see close().
     virtual void release(int fd) noexcept = 0;
 
-    /// Releases and closes a descriptor, at the latest when the reactor next waits.
+    /// Releases and closes a descriptor, at the latest when the reactor next waits; but while a
+    /// thread is in a call on it, when that call has ended.
     virtual void close(int fd) noexcept = 0;
 
     /// The buffers that operations receive into when they have brought no space of their own. Made
@@ -104,11 +114,27 @@ protected:
     /// Where the kernel picks buffers by itself, tells it where they are.
     virtual void prepare_buffers(buffer_pool&) noexcept {}
 
+    /// Asks a thread for the call.
+    submission submit_to_thread(blocking_operation& op) noexcept;
+
+    /// For close(): ends the calls that have not begun. True: one has, and its end closes the
+    /// descriptor.
+    bool is_used_on_thread(int fd) noexcept { return on_threads_ != nullptr && end_calls_on(fd); }
+
 private:
+    friend class blocking_operation;
+
     buffer_pool* make_buffers() noexcept;
+    bool start_on_thread(blocking_operation& op) noexcept;
+    void withdraw(blocking_operation& op) noexcept;
+    void ended_on_thread(blocking_operation& op) noexcept;
+    void leave_threads(blocking_operation& op) noexcept;
+    bool end_calls_on(int fd) noexcept;
 
     const std::uint32_t id_;
     buffer_pool* buffers_ = nullptr;
+    call_threads* threads_ = nullptr;
+    blocking_operation* on_threads_ = nullptr;
 };
 
 /// Makes reactors that are not the kernel's, one for each scheduler of a runtime.
