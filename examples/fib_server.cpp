@@ -112,7 +112,7 @@ private:
     task<> absence() {
         const auto hangup = co_await rondo::as_result(stream_.wait_hangup());
         if (!hangup || *hangup == rondo::hangup::broken) co_return;
-        if (!gone_at_) gone_at_ = std::chrono::steady_clock::now();
+        if (!gone_at_) gone_at_ = rondo::now();
         co_await rondo::sleep_until(*gone_at_ + patience);
     }
 
