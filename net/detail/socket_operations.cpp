@@ -39,13 +39,14 @@ int without_interruption(Call call) noexcept {
     }
 }
 
-int try_recv(int fd, std::span<std::byte> space) noexcept {
+// By reference: an operation's own members are read again for another try, and need not be kept.
+int try_recv(const int& fd, const std::span<std::byte>& space) noexcept {
     return without_interruption([&] {
         return current_core->kernel->recv(fd, space.data(), clamped(space.size()), MSG_DONTWAIT);
     });
 }
 
-int try_send(int fd, std::span<const std::byte> bytes) noexcept {
+int try_send(const int& fd, const std::span<const std::byte>& bytes) noexcept {
     return without_interruption([&] {
         return current_core->kernel->send(fd, bytes.data(), clamped(bytes.size()),
                                           MSG_DONTWAIT | MSG_NOSIGNAL);

@@ -86,9 +86,11 @@ private:
     void arm_wake() noexcept;
     void collect() noexcept;
     void completed(operation& op, const io_uring_cqe& completion) noexcept;
-    void completed_with_more(operation& op, const io_uring_cqe& completion) noexcept;
     void take_flags(operation& op, const io_uring_cqe& completion) noexcept;
-    bool knows_request_of(operation& op) const noexcept;
+    // Not inlined: they are seldom needed, and want room on the stack.
+    [[gnu::noinline]] void completed_with_more(operation& op,
+                                               const io_uring_cqe& completion) noexcept;
+    [[gnu::noinline]] bool knows_request_of(operation& op) const noexcept;
     void retire(operation& op) noexcept;
     void end_pending(entry& at, bool foreign_too) noexcept;
 
