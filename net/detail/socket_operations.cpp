@@ -131,7 +131,9 @@ bool recv_operation::finish(int value) noexcept {
     result = value;
     // Of a stream that was closed under it nothing may be left.
     if (!fd_closed) {
-        record().has_more = filled && has_more;
+        const bool more = filled && has_more;
+        // Seldom written: what lies beside it belongs to streams of other threads.
+        if (record().has_more != more) record().has_more = more;
         if (value <= 0) result = read_outcome(record(), value);
     }
     took_all = value > 0 && !filled;

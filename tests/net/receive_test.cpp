@@ -483,4 +483,39 @@ TEST_CASE("receives end with their group, whatever they wait for") {
     });
 }
 
+TEST_CASE("a receive whose stream was closed reads nothing of what its number's next owner gets") {
+    on_each_way_to_receive([](auto run) {
+        run([]() -> task<> {
+            auto listener = tcp_listener::bind(any_port());
+            plain_socket alices{listener.local_endpoint()};
+            auto alice = co_await listener.accept();
+            auto [other_peer, other] = co_await accept_peer();
+            const int number = alice.native_handle();
+            task_group group;
+            auto waiting = group.spawn(outcome_of(alice.receive(), form::as_result));
+            auto other_waiting = group.spawn(outcome_of(other.receive(), form::as_result));
+            co_await settle();
+            plain_socket bobs{listener.local_endpoint()};
+            bobs.send("data for bob");
+            bobs.close();
+            alices.send("data for alice");
+            other.close();  // the kernel is asked meanwhile, and knows of alice's data from here on
+            alice.close();
+            auto bob = co_await listener.accept();
+            REQUIRE(bob.native_handle() == number);
+            const buffer bobs_data = co_await bob.receive();
+            CHECK(bobs_data.text() == "data for bob");
+            const auto alices_data = co_await waiting;
+            if (alices_data) {
+                CHECK(alices_data->text() == "data for alice");
+            } else {
+                CHECK(alices_data.error() == std::errc::bad_file_descriptor);
+            }
+            const auto others_data = co_await other_waiting;
+            CHECK(others_data.error() == std::errc::bad_file_descriptor);
+            co_await group.join();
+        });
+    });
+}
+
 }  // namespace rondo::test
