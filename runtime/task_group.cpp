@@ -76,9 +76,11 @@ void report_unheard_task(task_state& task, const std::exception_ptr& error) noex
 
 void drop_handle(task_state& task) noexcept { task.flags &= ~scope_node::has_handle; }
 
+// The task is the running one until its frame is gone: what dies with that may be the task's own,
+// such as a lock that it holds.
 std::coroutine_handle<> finish_root(promise_base& promise) noexcept {
     scheduler_core& core = *current_core;
-    task_state& task = *std::exchange(core.current, nullptr);
+    task_state& task = *core.current;
     // Where nobody else is in line, who waits for the task goes on in its turn: without the way
     // through the queue a spawn and its join cost 7 % less.
     task_state* next = nullptr;
@@ -87,9 +89,9 @@ std::coroutine_handle<> finish_root(promise_base& promise) noexcept {
         next->flags &= ~scope_node::blocked;
     }
     finish_task(task, promise);
+    core.current = next;
     if (next == nullptr) return std::noop_coroutine();
     core.allowance -= hand_over_cost;
-    core.current = next;
     return transfer_to(handle_of(*next->leaf));
 }
 

@@ -157,7 +157,9 @@ void stay::come_back() noexcept {
     if (!notice_under_way_) release();
 
     if (root != nullptr) {
+        current_core->current = &returned;
         finish_task(returned, *root);
+        current_core->current = nullptr;
     } else if (destination == current_core) {
         current_core->ready.push(returned);
     } else {

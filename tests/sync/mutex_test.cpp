@@ -10,6 +10,8 @@
 #include <doctest/doctest.h>
 
 #include <chrono>
+#include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -17,6 +19,7 @@
 
 #include "support/emptied_line.hpp"
 #include "support/hammer.hpp"
+#include "support/many_reactors.hpp"
 #include "support/support.hpp"
 
 namespace rondo::test {
@@ -239,6 +242,25 @@ TEST_CASE("a mutex may be destroyed by who has it after its line emptied while i
             },
             [](mutex& one) -> task<> { const auto guard = co_await one.lock(); },
             [](mutex& one) { return one.try_lock().has_value(); });
+    });
+}
+
+TEST_CASE("a lock that lies in a parameter of a spawned task is the task's own to the end") {
+    on_each_reactor_kind([](auto run) {
+        run_many(run, 2, []() -> task<> {
+            mutex lock;
+            using place_of_lock = std::optional<mutex::guard>;
+            const auto keep = [&](std::shared_ptr<place_of_lock> kept) -> task<> {
+                auto held = co_await lock.lock();
+                kept->emplace(std::move(held));
+            };
+            for (const std::size_t where : {0U, 1U}) {
+                task_group group;
+                group.spawn_on(place(where), keep(std::make_shared<place_of_lock>()));
+                co_await group.join();
+                CHECK_FALSE(lock.is_locked());
+            }
+        });
     });
 }
 
