@@ -45,7 +45,8 @@ private:
 /// from inside a task. Signals are left alone; see wait_signal.
 /// Throws std::system_error when the reactor asked for or a thread cannot be had,
 /// std::invalid_argument for options that make no sense, std::logic_error when called from inside a
-/// task; and what left a function given to scheduler::post or call_later.
+/// task; and what left a function given to scheduler::post or call_later. Where that happens, an
+/// exception of `work` goes to the hook of unheard_error.hpp.
 template <class T>
 T run(task<T> work, runtime_options options = {},
       std::source_location where = std::source_location::current()) {

@@ -1,6 +1,7 @@
 #include <rondo/runtime/runtime.hpp>
 
 #include <rondo/runtime/core/detail/misuse.hpp>
+#include <rondo/runtime/core/unheard_error.hpp>
 #include <rondo/runtime/detail/deadlock.hpp>
 #include <rondo/runtime/detail/runtime_threads.hpp>
 #include <rondo/runtime/reactor/detail/reactor.hpp>
@@ -43,6 +44,9 @@ runtime_options checked(runtime_options options) {
 }  // namespace
 
 namespace detail {
+
+// How the hook for unheard errors is told of an error that stops a runtime.
+constexpr const char* posted_function = "a function that was posted to a scheduler";
 
 runtime_threads::runtime_threads(runtime& owner, const runtime_options& options,
                                  bool first_on_calling_thread, reactor_factory* factory)
@@ -94,6 +98,7 @@ void runtime_threads::start_threads() {
 
 runtime_threads::~runtime_threads() {
     end();
+    if (failure_ && !failure_was_thrown_) report_unheard(std::move(failure_), posted_function);
     if (first_is_here_) schedulers_.front()->leave();
 }
 
@@ -161,15 +166,19 @@ void runtime_threads::release() noexcept {
 }
 
 void runtime_threads::fail(std::exception_ptr error) noexcept {
+    bool is_first;
     {
         const std::lock_guard lock(changing_);
-        if (!failure_) failure_ = std::move(error);
+        is_first = !failure_;
+        if (is_first) failure_ = error;
     }
+    if (!is_first) report_unheard(std::move(error), posted_function);
     stop();
 }
 
 std::exception_ptr runtime_threads::failure() noexcept {
     const std::lock_guard lock(changing_);
+    failure_was_thrown_ = failure_ != nullptr;
     return failure_;
 }
 

@@ -4,6 +4,7 @@
 #include <rondo/runtime/core/detail/misuse.hpp>
 #include <rondo/runtime/core/detail/promise_base.hpp>
 #include <rondo/runtime/core/errors.hpp>
+#include <rondo/runtime/core/unheard_error.hpp>
 #include <rondo/runtime/detail/runtime_threads.hpp>
 #include <rondo/runtime/detail/scheduler_extension.hpp>
 #include <rondo/runtime/reactor/detail/reactor.hpp>
@@ -97,6 +98,12 @@ scheduler::~scheduler() {
 void scheduler::leave() noexcept {
     detail::scheduler_extension::leave(core_);
     while (calls_ != nullptr) calls_->cancel_call();
+    // The only task of these that may have failed is the one that run() was given, and run() throws
+    // one error.
+    if (tasks_.error_ && threads_.failure()) {
+        detail::report_unheard(std::exchange(tasks_.error_, nullptr),
+                               "the task that run() was given");
+    }
     reactor_.reset();
     detail::current_core = nullptr;
 }

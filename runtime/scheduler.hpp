@@ -136,7 +136,8 @@ public:
 
     /// Runs f() on the scheduler's thread, soon, outside of any task: f must not block. Calls
     /// posted by one thread run in the order in which they were posted. An exception that leaves f
-    /// stops the runtime, and is thrown by run(). False: the runtime has been stopped, and f will
+    /// stops the runtime, and is thrown by run(); a further one, or one after which nobody calls
+    /// run(), goes to the hook of unheard_error.hpp. False: the runtime has been stopped, and f will
     /// not run.
     template <std::invocable F>
     bool post(F f) {

@@ -7,8 +7,9 @@
 //     });
 //
 // A task_group throws the first error of its tasks; another task of it may fail while the group
-// ends. An exception may be the result of a future that everybody has dropped. No await can throw
-// these. The hook is told of each of them, and by default it writes one line to standard error.
+// ends. An exception may be the result of a future that everybody has dropped, or leave a posted
+// function where run() throws another one. No await can throw these. The hook is told of each of
+// them, and by default it writes one line to standard error.
 
 #include <rondo/runtime/core/detail/compiler.hpp>
 

@@ -63,8 +63,10 @@ public:
 
     bool stopping() const noexcept { return stopping_.load(); }
 
-    /// Stops for an exception, which run() will throw; the first one counts.
+    /// Stops for an exception, which run() will throw; of several, the first. The others are
+    /// reported as unheard, and so is the first where nobody calls run() any more.
     void fail(std::exception_ptr error) noexcept;
+    /// What it was stopped for, to be thrown; null: it was not stopped for an exception.
     std::exception_ptr failure() noexcept;
 
     /// What a scheduler calls that has tasks left and sleeps until a message comes. Where none can
@@ -102,6 +104,7 @@ private:
 
     std::mutex changing_;  // guards what follows
     std::exception_ptr failure_;
+    bool failure_was_thrown_ = false;
     std::unique_ptr<thread_pool> pool_owner_;
 
     std::atomic<thread_pool*> pool_{nullptr};  // once it is made

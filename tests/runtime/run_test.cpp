@@ -9,6 +9,7 @@
 #include "support/pipe_ends.hpp"
 #include "support/process_state.hpp"
 #include "support/support.hpp"
+#include "support/unheard_errors.hpp"
 
 #include <poll.h>
 
@@ -206,6 +207,45 @@ TEST_CASE("an unknown name in RONDO_REACTOR is an error that names the choices")
         "RONDO_REACTOR: unknown reactor 'kqueue': it is automatic, io_uring or epoll",
         std::invalid_argument);
     CHECK(rondo::run(kind_in_use, {.reactor = reactor_kind::epoll}) == reactor_kind::epoll);
+}
+
+TEST_CASE("of the exceptions that end a run, those that it does not throw go to the hook") {
+    on_each_reactor_kind([](auto run) {
+        const unheard_errors unheard;
+        const auto work = []() -> task<> {
+            this_scheduler().post([] { throw std::runtime_error("first"); });
+            this_scheduler().post([] { throw std::runtime_error("second"); });
+            try {
+                co_await sleep_for(std::chrono::hours(1));
+            } catch (const operation_cancelled&) {
+                throw std::runtime_error("clean-up failed");
+            }
+        };
+        CHECK_THROWS_WITH_AS(run(work), "first", std::runtime_error);
+        CHECK(unheard.all() == std::vector<std::string>{"second", "clean-up failed"});
+        CHECK(unheard.last_origin() == "the task that run() was given");
+    });
+}
+
+TEST_CASE("an exception of a posted call goes to the hook where nobody calls run() any more") {
+    on_each_reactor_kind([](auto run) {
+        const unheard_errors unheard;
+        {
+            runtime rt{{.reactor = run.kind()}};
+            rt.post([] { throw std::runtime_error("posted"); });
+            while (rt.post([] {})) std::this_thread::yield();
+            CHECK(unheard.all().empty());
+        }
+        CHECK(unheard.all() == std::vector<std::string>{"posted"});
+        {
+            runtime rt{{.reactor = run.kind()}};
+            rt.post([] { throw std::runtime_error("thrown"); });
+            while (rt.post([] {})) std::this_thread::yield();
+            CHECK_THROWS_WITH_AS(rt.run([]() -> task<> { co_return; }), "thrown",
+                                 std::runtime_error);
+        }
+        CHECK(unheard.all() == std::vector<std::string>{"posted"});
+    });
 }
 
 }  // namespace rondo::test
