@@ -44,16 +44,13 @@ public:
     template <rondo_promise Promise>
     bool await_suspend(std::coroutine_handle<Promise> waiter,
                        std::source_location where = std::source_location::current()) noexcept {
-        was_cancelled_ = current_core->current->should_stop();
         return !keeps_turn(waiter.promise(), where, memory_cost);
     }
+    // Asked late: a cancellation may come while the others have their turns.
     void await_resume() const {
-        if (was_cancelled_) throw operation_cancelled{};
+        if (was_cancelled()) throw operation_cancelled{};
     }
-    bool was_cancelled() const noexcept { return was_cancelled_; }
-
-private:
-    bool was_cancelled_ = false;
+    bool was_cancelled() const noexcept { return current_core->current->should_stop(); }
 };
 
 class [[nodiscard("without co_await nothing happens")]] sleep_awaiter final : public timer {

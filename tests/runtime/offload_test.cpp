@@ -5,6 +5,7 @@
 #include <rondo/runtime/sleep.hpp>
 #include <rondo/runtime/task_group.hpp>
 #include <rondo/runtime/timeout.hpp>
+#include <rondo/sync/mutex.hpp>
 #include <rondo/testing/testing.hpp>
 
 #include <atomic>
@@ -383,6 +384,34 @@ TEST_CASE("a job that outlasts its cancelled task is waited for by the end of ru
         });
         CHECK(one.ended);
         helper.join();
+    });
+}
+
+TEST_CASE("a task that is cancelled as it gives way before its job is queued ends cancelled") {
+    on_each_reactor_kind([](auto run) {
+        run_with_pool(run, 1, []() -> task<> {
+            mutex lock;
+            const auto use_up_turn_and_offload = [&](unsigned locks) -> task<> {
+                co_await yield();
+                for (unsigned i = 0; i < locks; ++i) {
+                    const auto held = co_await lock.lock();
+                }
+                co_await offload([] {});
+            };
+            const auto cancel_at_next_turn = [](task_handle<void>& what) -> task<> {
+                co_await yield();
+                what.cancel();
+            };
+            // Each lock takes one of what a turn has, so one of these numbers leaves nothing for
+            // the beginning of offload.
+            constexpr unsigned a_turn = scheduler::immediate_operations * detail::operation_cost;
+            for (unsigned locks = a_turn - 5; locks <= a_turn + 5; ++locks) {
+                task_group group;
+                auto one = group.spawn(use_up_turn_and_offload(locks));
+                group.spawn(cancel_at_next_turn(one));
+                co_await group.join();
+            }
+        });
     });
 }
 
