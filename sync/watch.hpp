@@ -9,6 +9,7 @@
 //     });
 //     current.set(load());
 
+#include <rondo/runtime/core/detail/frame_recycler.hpp>
 #include <rondo/sync/detail/line_wait.hpp>
 #include <rondo/sync/detail/short_lock.hpp>
 #include <rondo/sync/detail/wait_list.hpp>
@@ -148,7 +149,9 @@ public:
         : public detail::change_counter::awaiter {
     public:
         explicit next_awaiter(receiver& who) noexcept
-            : awaiter(who.of_->changes_, who.seen_), who_(who) {}
+            : awaiter(who.of_->changes_, who.seen_), who_(who) {
+            detail::refuse_over_aligned<T>();
+        }
         T await_resume() const {
             check_cancelled();
             return who_.get();

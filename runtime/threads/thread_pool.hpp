@@ -10,6 +10,7 @@
 //     while (auto one = co_await thumbnails.next()) co_await send(*one);
 //     for (auto& one : pool.map_unordered(shrink, pictures)) save(one);   // as they get done
 
+#include <rondo/runtime/core/detail/frame_recycler.hpp>
 #include <rondo/runtime/threads/as_completed.hpp>
 #include <rondo/runtime/threads/detail/blocking_items.hpp>
 #include <rondo/runtime/threads/detail/pool_core.hpp>
@@ -234,7 +235,9 @@ public:
         : public detail::future_wait {
     public:
         explicit next_awaiter(mapped& results) noexcept
-            : future_wait(results.next_state()), results_(results) {}
+            : future_wait(results.next_state()), results_(results) {
+            detail::refuse_over_aligned<value_type>();
+        }
         bool await_ready() const noexcept { return false; }
         template <detail::rondo_promise Promise>
         bool await_suspend(std::coroutine_handle<Promise> waiter,
@@ -292,7 +295,9 @@ public:
         : public detail::completion_awaiter<T> {
     public:
         explicit next_awaiter(mapped_unordered& results) noexcept
-            : detail::completion_awaiter<T>(results.watched_) {}
+            : detail::completion_awaiter<T>(results.watched_) {
+            detail::refuse_over_aligned<value_type>();
+        }
         std::optional<value_type> await_resume() {
             const auto index = detail::completion_awaiter<T>::await_resume();
             if (!index) return std::nullopt;
