@@ -1,6 +1,6 @@
 #pragma once
-// The operations behind tcp_stream and tcp_listener; see runtime/reactor/detail/operation.hpp for their
-// shape.
+// The operations behind tcp_stream and tcp_listener; see runtime/reactor/detail/operation.hpp for
+// their shape.
 
 #include <rondo/io/buffer.hpp>
 #include <rondo/net/endpoint.hpp>

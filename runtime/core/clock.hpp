@@ -21,8 +21,8 @@ std::chrono::steady_clock::time_point now() noexcept;
 
 /// The date and time of day, for logs and protocols. It may jump, forwards and backwards, when the
 /// machine's clock is set: durations are measured by now(). Inside run() it is the time of the
-/// scheduler's reactor, which is std::chrono::system_clock unless the reactor is a simulated one; on
-/// every other thread it is std::chrono::system_clock.
+/// scheduler's reactor, which is std::chrono::system_clock unless the reactor is a simulated one;
+/// on every other thread it is std::chrono::system_clock.
 /// Thread safety: any thread.
 std::chrono::system_clock::time_point wall_now() noexcept;
 

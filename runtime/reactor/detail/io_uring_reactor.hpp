@@ -20,7 +20,8 @@ namespace rondo::detail {
 class io_uring_reactor final : public reactor {
 public:
     /// Throws std::system_error when io_uring cannot be had here, or lacks a request that the
-    /// reactor itself needs. Which of the others the kernel has is asked when an operation needs it.
+    /// reactor itself needs. Which of the others the kernel has is asked when an operation needs
+    /// it.
     io_uring_reactor();
     ~io_uring_reactor() override;
 

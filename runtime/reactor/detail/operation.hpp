@@ -21,8 +21,8 @@
 //  - one with many results: prepare() asks for a multishot request, attempt() gives the next
 //    result, and finish() takes each of them and says false until the operation has enough, or gets
 //    an error. Until then the operation is pending, and cancelled like any other.
-// The rule for all of them: the kernel is reached in prepare() and attempt(), and nowhere else. What
-// an operation needs besides that, to open a socket for example, goes through kernel()
+// The rule for all of them: the kernel is reached in prepare() and attempt(), and nowhere else.
+// What an operation needs besides that, to open a socket for example, goes through kernel()
 // (system_calls.hpp), as the calls in attempt() do; time comes from now_ns(). So a reactor that
 // plays a kernel of its own can run every operation.
 
@@ -69,8 +69,9 @@ struct operation_data {
     // after finish(): it took all that there was; more will make the descriptor ready anew
     bool took_all : 1 = false;
     std::uint8_t reactor_state = 0;  // belongs to the reactor
-    // before finish(): the buffer that the kernel picked for what it received, lent to the operation,
-    // or buffer_pool::none; of a send without copy, `copied` where there was one after all
+    // before finish(): the buffer that the kernel picked for what it received, lent to the
+    // operation, or buffer_pool::none; of a send without copy, `copied` where there was one after
+    // all
     std::uint16_t buffer = 0xffff;
 };
 
@@ -209,8 +210,8 @@ private:
 };
 
 /// An operation on an owned descriptor. It may be made long before it starts: in between the owner
-/// may have moved, which makes no difference, or have closed the descriptor, which is EBADF. Neither
-/// does it matter where the owner moves while the operation is pending.
+/// may have moved, which makes no difference, or have closed the descriptor, which is EBADF.
+/// Neither does it matter where the owner moves while the operation is pending.
 template <class Derived, class Value, class Base = operation>
 class descriptor_operation : public io_operation<Derived, Value, Base> {
 public:

@@ -86,8 +86,8 @@ public:
     /// used so far. What waits for its readiness already goes on.
     virtual void arrived(int fd) noexcept = 0;
 
-    /// Sees to it that the kernel has what was submitted on this descriptor, before a call that does
-    /// not go through the reactor.
+    /// Sees to it that the kernel has what was submitted on this descriptor, before a call that
+    /// does not go through the reactor.
     virtual void hand_over(int fd) noexcept = 0;
 
     /// The pending operations of this descriptor, through operation::next_on_fd.
