@@ -32,10 +32,10 @@ bool scheduler_core::post(inbox_message& message) noexcept {
     return how != posted::refused;
 }
 
-bool scheduler_core::close_inbox() noexcept {
-    if (!messages.close()) return false;
+inbox_message* scheduler_core::close_inbox() noexcept {
+    inbox_message* left = messages.close();
     while (posting.load(std::memory_order_acquire) != 0) std::this_thread::yield();
-    return true;
+    return left;
 }
 
 scheduler_core& core_of(scheduler& of) noexcept { return of.core_; }
@@ -160,7 +160,7 @@ void scheduler::run_until(Condition done) noexcept {
     for (;;) {
         run_ready();
         if (done()) return;
-        if (!core_.messages.empty()) take_messages();
+        if (!core_.messages.empty()) run_messages(core_.messages.take_all());
         if (!core_.timers.empty()) fire_timers();
         if (!core_.ready.empty() || !core_.next_turn.empty()) {
             reactor_->wait(detail::reactor::no_wait);
@@ -188,9 +188,12 @@ void scheduler::run_until_halted() noexcept {
     run_until(without_tasks);
     // What has been submitted so far still runs. What that submits does not: functions that submit
     // one another would keep the inbox open for ever.
-    take_messages();
+    run_messages(core_.messages.take_all());
     core_.drops_calls = true;
-    run_until([&] { return without_tasks() && core_.close_inbox(); });
+    // Without tasks nothing but calls comes, and threads that post them need not ever pause. So the
+    // inbox is closed without waiting for it to be empty.
+    run_until(without_tasks);
+    run_messages(core_.close_inbox());
 }
 
 void scheduler::run_ready() noexcept {
@@ -214,8 +217,7 @@ void scheduler::fire_timers() noexcept {
     }
 }
 
-void scheduler::take_messages() noexcept {
-    detail::inbox_message* message = core_.messages.take_all();
+void scheduler::run_messages(detail::inbox_message* message) noexcept {
     while (message != nullptr) {
         detail::inbox_message* next = message->next;
         message->run(*message);

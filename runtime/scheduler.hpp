@@ -204,7 +204,7 @@ private:
     void run_until_halted() noexcept;
     void run_ready() noexcept;
     void fire_timers() noexcept;
-    void take_messages() noexcept;
+    static void run_messages(detail::inbox_message* message) noexcept;
     void idle() noexcept;
     void sleep() noexcept;
     void sleep_until_message() noexcept;

@@ -118,8 +118,14 @@ private:
                 ++taken;
                 message = next;
             }
-            if (what_.closes_after >= 0 && taken >= what_.closes_after && inbox_.close()) {
+            if (what_.closes_after >= 0 && taken >= what_.closes_after) {
+                message = inbox_.close();
                 closed_ = true;
+                while (message != nullptr) {
+                    inbox_message* next = message->next;
+                    if (!take(static_cast<numbered_letter&>(*message))) return;
+                    message = next;
+                }
                 return;
             }
             // A message may have made a task ready, and then there is another turn before a sleep.
@@ -178,7 +184,7 @@ private:
     wake_signal signal_;
     std::vector<numbered_letter> letters_;
     counter wakes_{0};      // written, or about to be, for the sleep announced last
-    bool closed_ = false;   // close() has returned true
+    bool closed_ = false;   // close() has returned
     std::string taken_;     // by poster: the number of the last message taken
     std::string accepted_;  // by poster: the number of the last message not refused
 };
@@ -198,7 +204,7 @@ enum class fault {
     sleeper_takes_with_a_store,
     sleeper_takes_the_newest_first,
     sleeper_closes_with_a_store,
-    sleeper_closes_on_messages,
+    sleeper_drops_what_is_left,
 };
 
 // The same protocol written out once more. Without a fault it must pass, so that it is the fault
@@ -243,12 +249,7 @@ public:
             newest = head_.exchange(nullptr);
         }
         if (Fault == fault::sleeper_takes_the_newest_first) return newest;
-        inbox_message* oldest = nullptr;
-        while (newest != nullptr) {
-            inbox_message* next = std::exchange(newest->next, oldest);
-            oldest = std::exchange(newest, next);
-        }
-        return oldest;
+        return oldest_first(newest);
     }
 
     bool announce_sleep() noexcept {
@@ -266,21 +267,26 @@ public:
         if (Fault != fault::sleeper_announces_only_once) asleep_.store(false);
     }
 
-    bool close() noexcept {
-        inbox_message* none = nullptr;
+    inbox_message* close() noexcept {
         if (Fault == fault::sleeper_closes_with_a_store) {
-            if (head_.load() != nullptr) return false;
+            inbox_message* left = head_.load();
             head_.store(&closed_);
-            return true;
+            return oldest_first(left);
         }
-        if (Fault == fault::sleeper_closes_on_messages) {
-            head_.store(&closed_);
-            return true;
-        }
-        return head_.compare_exchange_strong(none, &closed_);
+        inbox_message* left = head_.exchange(&closed_);
+        return Fault == fault::sleeper_drops_what_is_left ? nullptr : oldest_first(left);
     }
 
 private:
+    static inbox_message* oldest_first(inbox_message* newest) noexcept {
+        inbox_message* oldest = nullptr;
+        while (newest != nullptr) {
+            inbox_message* next = std::exchange(newest->next, oldest);
+            oldest = std::exchange(newest, next);
+        }
+        return oldest;
+    }
+
     checked<inbox_message*> head_{nullptr};
     checked<bool> asleep_{false};
     counter announced_{0};
@@ -357,7 +363,7 @@ bool all_faults_are_found() {
     all &= is_found<fault::sleeper_takes_with_a_store>("sleeper takes with a store");
     all &= is_found<fault::sleeper_takes_the_newest_first>("sleeper takes the newest first");
     all &= is_found<fault::sleeper_closes_with_a_store>("sleeper closes with a store");
-    all &= is_found<fault::sleeper_closes_on_messages>("sleeper closes on messages");
+    all &= is_found<fault::sleeper_drops_what_is_left>("sleeper drops what is left");
     return all;
 }
 

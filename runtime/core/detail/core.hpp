@@ -123,9 +123,9 @@ struct scheduler_core {
     /// visits it, has not ended.
     bool post(inbox_message& message) noexcept;
 
-    /// Refuses all later messages and waits until nobody is in the middle of posting one. False,
-    /// and nothing is done, when there are messages left to take.
-    bool close_inbox() noexcept;
+    /// Refuses all later messages and waits until nobody is in the middle of posting one. Gives the
+    /// messages that were left to take, oldest first.
+    inbox_message* close_inbox() noexcept;
 };
 
 #if defined(__GNUC__)

@@ -66,15 +66,7 @@ public:
     /// Takes everything, linked through `next`, oldest first; null when there is nothing.
     inbox_message* take_all() noexcept {
         if (empty()) return nullptr;
-        inbox_message* newest = head_.exchange(nullptr);
-        inbox_message* oldest = nullptr;
-        while (newest != nullptr) {
-            inbox_message* next = newest->next;
-            newest->next = oldest;
-            oldest = newest;
-            newest = next;
-        }
-        return oldest;
+        return oldest_first(head_.exchange(nullptr));
     }
 
     /// Tells posters that they must wake the scheduler. False: it must not sleep, something is
@@ -85,13 +77,21 @@ public:
     }
     void end_sleep() noexcept { asleep_.store(false); }
 
-    /// From now on posts are refused. False, and nothing is done, when there are messages.
-    bool close() noexcept {
-        inbox_message* none = nullptr;
-        return head_.compare_exchange_strong(none, &closed_);
-    }
+    /// From now on posts are refused. Takes what was there, as take_all(). Once only.
+    inbox_message* close() noexcept { return oldest_first(head_.exchange(&closed_)); }
 
 private:
+    static inbox_message* oldest_first(inbox_message* newest) noexcept {
+        inbox_message* oldest = nullptr;
+        while (newest != nullptr) {
+            inbox_message* next = newest->next;
+            newest->next = oldest;
+            oldest = newest;
+            newest = next;
+        }
+        return oldest;
+    }
+
     Atomic<inbox_message*> head_{nullptr};  // newest first; &closed_ once closed
     Atomic<bool> asleep_{false};
     inbox_message closed_;
