@@ -41,8 +41,8 @@ public:
 
     ~buffer() { give_back(); }
 
-    /// Takes over `size` bytes at `data`: a pool's buffer, or, without a pool, memory that std::free
-    /// is to end.
+    /// Takes over `size` bytes at `data`: a pool's buffer, or, without a pool, memory that
+    /// std::free is to end.
     buffer(std::byte* data, std::size_t size, detail::buffer_pool* pool,
            std::uint16_t index) noexcept
         : data_(data), size_(static_cast<std::uint32_t>(size)), index_(index), pool_(pool) {}

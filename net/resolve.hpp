@@ -14,9 +14,9 @@
 namespace rondo {
 
 /// Completes with the host's addresses for TCP, in the order in which they are to be tried (RFC
-/// 6724), at least one. A numeric address is given back at once. So are [::1] and then 127.0.0.1 for
-/// `localhost` and names below it (RFC 6761, section 6.3), also where the machine has no IPv6. Any
-/// other name is looked up by getaddrinfo(3) on a thread of its own, which is gone when this
+/// 6724), at least one. A numeric address is given back at once. So are [::1] and then 127.0.0.1
+/// for `localhost` and names below it (RFC 6761, section 6.3), also where the machine has no IPv6.
+/// Any other name is looked up by getaddrinfo(3) on a thread of its own, which is gone when this
 /// completes. (For glibc the process has several threads from then on: malloc and system calls cost
 /// a little more.)
 /// Throws std::system_error of resolver_category: `resolve no.such.host: Name or service not

@@ -393,15 +393,16 @@ constexpr bool is_handler() noexcept {
 
 }  // namespace detail
 
-/// Accepts connections and runs handler(tcp_stream, args...), a task, for each, all at the same time,
-/// on the reactors that serve_options::mode says; each reactor has a copy of the handler and of the
-/// arguments of its own. They are kept until the last of the handler's tasks has ended; the arguments
-/// are passed to each call as they are, so a value parameter gets a copy. An exception that leaves
-/// the handler ends its connection only and goes to serve_options::on_error. Where descriptors run
-/// out, serve waits until it can accept again; where there is no memory to begin with a connection,
-/// that one is dropped. Once it serves, it ends only by an error of the listener, or by
-/// cancellation: closes the listener, cancels the handlers, waits until all have ended, then throws
-/// operation_cancelled. A handler that must finish what it is saying puts it into a `shield`.
+/// Accepts connections and runs handler(tcp_stream, args...), a task, for each, all at the same
+/// time, on the reactors that serve_options::mode says; each reactor has a copy of the handler and
+/// of the arguments of its own. They are kept until the last of the handler's tasks has ended; the
+/// arguments are passed to each call as they are, so a value parameter gets a copy. An exception
+/// that leaves the handler ends its connection only and goes to serve_options::on_error. Where
+/// descriptors run out, serve waits until it can accept again; where there is no memory to begin
+/// with a connection, that one is dropped. Once it serves, it ends only by an error of the
+/// listener, or by cancellation: closes the listener, cancels the handlers, waits until all have
+/// ended, then throws operation_cancelled. A handler that must finish what it is saying puts it
+/// into a `shield`.
 /// Under g++ 12 a temporary lambda whose captures have destructors is refused; name it first, or
 /// pass what it captures as arguments.
 template <class Handler, class... Args>

@@ -62,18 +62,18 @@ public:
 
     /// Completes when at least one byte has come, with the number read into `space`; 0 means that
     /// the peer has finished. `space` must live until then, and not be empty.
-    /// Cancellation: either nothing was read, or the bytes are reported: none is lost. (when_any drops
-    /// what a loser brings; a time limit is with_timeout.)
+    /// Cancellation: either nothing was read, or the bytes are reported: none is lost. (when_any
+    /// drops what a loser brings; a time limit is with_timeout.)
     detail::recv_operation read_some(std::span<std::byte> space) noexcept {
         return {socket_, space};
     }
 
-    /// Completes when at least one byte has come, with a buffer of the reactor's that holds up to 16
-    /// KiB of what has; an empty one means that the peer has finished. While it waits the connection
-    /// has no buffer, so this is the way to read for servers with many connections that are mostly
-    /// idle.
-    /// Cancellation: either nothing was read, or the bytes are reported: none is lost. (when_any drops
-    /// what a loser brings; a time limit is with_timeout.)
+    /// Completes when at least one byte has come, with a buffer of the reactor's that holds up to
+    /// 16 KiB of what has; an empty one means that the peer has finished. While it waits the
+    /// connection has no buffer, so this is the way to read for servers with many connections that
+    /// are mostly idle.
+    /// Cancellation: either nothing was read, or the bytes are reported: none is lost. (when_any
+    /// drops what a loser brings; a time limit is with_timeout.)
     detail::receive_operation receive() noexcept { return detail::receive_operation{socket_}; }
 
     /// Completes when `space` is full. An earlier end is stream_errc::unexpected_end.
@@ -122,24 +122,24 @@ public:
     detail::hangup_operation wait_hangup() noexcept { return detail::hangup_operation{socket_}; }
 
     /// Tells the peer that nothing more will come: it reads an end, after what the writes begun so
-    /// far could hand to the kernel. Those that still wait for room end with std::errc::broken_pipe,
-    /// as later ones do. Reading goes on. Immediate; once it has succeeded, again is no error.
-    /// Throws std::system_error when the connection is gone.
+    /// far could hand to the kernel. Those that still wait for room end with
+    /// std::errc::broken_pipe, as later ones do. Reading goes on. Immediate; once it has succeeded,
+    /// again is no error. Throws std::system_error when the connection is gone.
     void shutdown_write();
 
     /// Closes the connection. Operations still awaited on it end with
     /// std::errc::bad_file_descriptor. Later ones do so at once.
     void close() noexcept { socket_.close(); }
 
-    /// Lets write_all of one buffer of 32 KiB or more hand its memory to the network card instead of
-    /// copying it, where the reactor is io_uring on Linux 6.3 or later and the card can do it; a
-    /// stream for which it turns out to copy all the same, or for which no more memory may be locked
-    /// (RLIMIT_MEMLOCK counts what is on its way), goes back to plain sends. Such a write
+    /// Lets write_all of one buffer of 32 KiB or more hand its memory to the network card instead
+    /// of copying it, where the reactor is io_uring on Linux 6.3 or later and the card can do it; a
+    /// stream for which it turns out to copy all the same, or for which no more memory may be
+    /// locked (RLIMIT_MEMLOCK counts what is on its way), goes back to plain sends. Such a write
     /// completes when the peer has acknowledged the bytes, not when they are on their way: for bulk
     /// data in large pieces, not for short answers. (Or when the connection has failed after the
-    /// kernel took them, which the next operation tells: success is no receipt.) For the same reason
-    /// cancelling one, or closing the stream meanwhile, breaks the connection off with a reset:
-    /// nothing else makes the kernel give the memory back at once. Off to begin with.
+    /// kernel took them, which the next operation tells: success is no receipt.) For the same
+    /// reason cancelling one, or closing the stream meanwhile, breaks the connection off with a
+    /// reset: nothing else makes the kernel give the memory back at once. Off to begin with.
     void set_zero_copy(bool on) noexcept {
         if (detail::descriptor_record* const open = socket_.record()) open->zero_copy = on;
     }

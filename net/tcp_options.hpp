@@ -68,10 +68,10 @@ public:
     std::optional<std::chrono::seconds> linger() const;
 
     /// The room for what has come and was not read, and for what was written and not acknowledged,
-    /// in bytes (SO_RCVBUF, SO_SNDBUF). To begin with the kernel adapts both; one that is set stays.
-    /// At most net.core.rmem_max and wmem_max. The kernel reserves, and reports, twice what is
-    /// asked for, for its own book-keeping. A receive buffer beyond 64 KiB is best set before the
-    /// connection is made: listen_options::receive_buffer.
+    /// in bytes (SO_RCVBUF, SO_SNDBUF). To begin with the kernel adapts both; one that is set
+    /// stays. At most net.core.rmem_max and wmem_max. The kernel reserves, and reports, twice what
+    /// is asked for, for its own book-keeping. A receive buffer beyond 64 KiB is best set before
+    /// the connection is made: listen_options::receive_buffer.
     void set_receive_buffer(std::size_t bytes);
     std::size_t receive_buffer() const;
     void set_send_buffer(std::size_t bytes);

@@ -168,8 +168,8 @@ auto run_in_scope(F f) -> typename scope_result<F>::type {
 }  // namespace detail
 
 /// Runs f(scope, args...), a task, inside a new scope, and gives its result; an empty optional
-/// (false, where f gives void) when the scope was cancelled. A result that f still managed to return
-/// counts. The callable and the arguments are kept until the end; arguments are passed as
+/// (false, where f gives void) when the scope was cancelled. A result that f still managed to
+/// return counts. The callable and the arguments are kept until the end; arguments are passed as
 /// task_group::spawn passes them.
 /// Under g++ 12 a temporary lambda whose captures have destructors is refused; name it first, or
 /// pass what it captures as arguments.

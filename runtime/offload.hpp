@@ -82,8 +82,8 @@ auto run_stoppable(F f) -> task<std::invoke_result_t<F&, std::stop_token>> {
 }  // namespace detail
 
 /// Runs f(args...) on a thread of the runtime's own pool (runtime_options::pool_threads) and gives
-/// its result or exception. The pool's threads yield to the reactors where cores are scarce: they run
-/// ten steps nicer (sched(7)). Jobs start in the order in which they come. The callable and the
+/// its result or exception. The pool's threads yield to the reactors where cores are scarce: they
+/// run ten steps nicer (sched(7)). Jobs start in the order in which they come. The callable and the
 /// arguments are kept, and passed as task_group::spawn passes them.
 /// If f takes a std::stop_token before the arguments, a cancellation reaches it: see below.
 /// Under g++ 12 a temporary lambda whose captures have destructors is refused; name it first, or

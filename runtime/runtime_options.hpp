@@ -23,8 +23,8 @@ struct runtime_options {
 
     /// How long a reactor with nothing to do looks for work before it sleeps. 0: not at all. It is
     /// quicker to answer than one that must be woken, by ten microseconds and more a request, and
-    /// burns its core meanwhile; but it looks only while that has lately found something in time, so
-    /// a server that nobody talks to costs nothing. 50 us suit a core that does nothing else.
+    /// burns its core meanwhile; but it looks only while that has lately found something in time,
+    /// so a server that nobody talks to costs nothing. 50 us suit a core that does nothing else.
     std::chrono::microseconds spin{0};
 
     /// The largest number of either that is accepted.

@@ -108,11 +108,11 @@ task<> keep_promise(task<T> work, promise<T> promise, submission_ticket) {
 /// messages again. A task whose awaits all complete on the spot (epoll tries before it waits, as
 /// io_uring does where a stream has more) completes at most `immediate_operations` of them; then it
 /// waits until the scheduler has looked and everybody else who is ready by then has had a turn. Who
-/// awaits a task_handle goes on in what is left of the turn that the task ends in, where nobody else
-/// is ready; that counts as sixteen operations. A lock that is free, a line that is in a reader's
-/// buffer already, and whatever else completes without the kernel, counts as a sixteenth of one. To
-/// await a task is a call and counts nothing; what the task awaits does. The same holds for every
-/// await of a task that was cancelled. So a task that always finds its socket ready
+/// awaits a task_handle goes on in what is left of the turn that the task ends in, where nobody
+/// else is ready; that counts as sixteen operations. A lock that is free, a line that is in a
+/// reader's buffer already, and whatever else completes without the kernel, counts as a sixteenth
+/// of one. To await a task is a call and counts nothing; what the task awaits does. The same holds
+/// for every await of a task that was cancelled. So a task that always finds its socket ready
 /// delays a timer or another socket by no more than `immediate_operations` operations of its own,
 /// and by no more than turn_tasks x immediate_operations of all tasks together. (With 16 instead of
 /// 64 streams over loopback bring a sixth less: who empties a socket in one go finds more in it the
@@ -137,8 +137,8 @@ public:
     /// Runs f() on the scheduler's thread, soon, outside of any task: f must not block. Calls
     /// posted by one thread run in the order in which they were posted. An exception that leaves f
     /// stops the runtime, and is thrown by run(); a further one, or one after which nobody calls
-    /// run(), goes to the hook of unheard_error.hpp. False: the runtime has been stopped, and f will
-    /// not run.
+    /// run(), goes to the hook of unheard_error.hpp. False: the runtime has been stopped, and f
+    /// will not run.
     template <std::invocable F>
     bool post(F f) {
         struct call_of final : detail::posted_call {

@@ -64,7 +64,8 @@ void drop_handle(task_state& task) noexcept;
 
 void free_named_task_state(task_state& task) noexcept;
 
-/// The handle of a task that failed was dropped, and neither it nor the group's join gave the error.
+/// The handle of a task that failed was dropped, and neither it nor the group's join gave the
+/// error.
 void report_unheard_task(task_state& task, const std::exception_ptr& error) noexcept;
 
 inline void free_task_state(task_state& task) noexcept {
@@ -521,12 +522,12 @@ private:
 
 }  // namespace detail
 
-/// Runs f(group, args...), a task, with a group of its own, then waits for all the group's tasks and
-/// gives f's result. The first exception from f or from a task cancels everything else inside, f
-/// included, and is thrown once all have ended; later ones go to the hook of unheard_error.hpp. An
-/// operation_cancelled that leaves a task which nobody cancelled (it awaited a future that somebody
-/// cancelled, say) is an exception like any other. The callable and the arguments are kept until the
-/// end; arguments are passed as task_group::spawn passes them.
+/// Runs f(group, args...), a task, with a group of its own, then waits for all the group's tasks
+/// and gives f's result. The first exception from f or from a task cancels everything else inside,
+/// f included, and is thrown once all have ended; later ones go to the hook of unheard_error.hpp.
+/// An operation_cancelled that leaves a task which nobody cancelled (it awaited a future that
+/// somebody cancelled, say) is an exception like any other. The callable and the arguments are kept
+/// until the end; arguments are passed as task_group::spawn passes them.
 /// group.cancel() inside ends it early; where that ends f, it is a normal end if f gives void, else
 /// operation_cancelled.
 /// Under g++ 12 a temporary lambda whose captures have destructors is refused; name it first, or

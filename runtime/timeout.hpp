@@ -2,7 +2,7 @@
 // A limit on how long something may take, and protection for what must not be cut short.
 //
 //     auto line = co_await with_timeout(30s, reader.read_line(4096));    // throws timeout_error
-//     co_await shield(peer.write_all(goodbye), 1s);                  // cancellation waits 1 s at most
+//     co_await shield(peer.write_all(goodbye), 1s);                  // a cancellation waits 1 s
 
 #include <rondo/runtime/cancel_scope.hpp>
 #include <rondo/runtime/core/as_result.hpp>

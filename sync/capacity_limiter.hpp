@@ -66,8 +66,8 @@ private:
 
 /// Unlike a semaphore it notes who has a token. So taking one and giving it back is a look into a
 /// hash table under a lock for a few instructions each, also where nobody waits: two atomic
-/// exchanges without a system call (none, while the process has one thread). It allocates when there
-/// are more borrowers and waiters than ever before.
+/// exchanges without a system call (none, while the process has one thread). It allocates when
+/// there are more borrowers and waiters than ever before.
 /// Thread safety: tasks of any scheduler; all that does not wait, from any thread. What was done
 /// before a token went back is seen by who gets it.
 class capacity_limiter {

@@ -64,8 +64,8 @@ public:
     receive_awaiter receive() noexcept { return receive_awaiter{exchange_, "a channel"}; }
 
     /// Sends if somebody waits for an item or there is room; false if not. Throws closed_error once
-    /// the channel is closed. What is not sent is left as it was (as far as it can be, where T's move
-    /// may throw).
+    /// the channel is closed. What is not sent is left as it was (as far as it can be, where T's
+    /// move may throw).
     bool try_send(T&& value) { return exchange_.try_put_value(value); }
     bool try_send(const T& value)
         requires std::copy_constructible<T>

@@ -341,9 +341,9 @@ private:
 
 /// Waits until one of the operations can be done, and does that one and no other: sends and
 /// receives of channels, puts and gets of queues, what the receivers of broadcasts and watches and
-/// the ends of oneshots wait for, waits for events, and sleeps. Gives a variant as when_any does: index() tells which one,
-/// std::monostate stands for void. That a queue or channel is closed counts as done: it gives or
-/// throws what the operation alone would.
+/// the ends of oneshots wait for, waits for events, and sleeps. Gives a variant as when_any does:
+/// index() tells which one, std::monostate stands for void. That a queue or channel is closed
+/// counts as done: it gives or throws what the operation alone would.
 /// Of several that can be done at once it does one, and not always the same: each select begins to
 /// look at another of its cases than the last one on this scheduler did, and goes on from there in
 /// the order in which they are written, or backwards. The sequence is fixed, and in it each case

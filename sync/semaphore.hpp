@@ -102,7 +102,8 @@ public:
         return permit{*this, count};
     }
 
-    /// Adds `count` permits, but not more than `most` altogether, and gives them to those who wait, in the order in which they came.
+    /// Adds `count` permits, but not more than `most` altogether, and gives them to those who wait,
+    /// in the order in which they came.
     void release(std::size_t count = 1) noexcept { take_back(count); }
 
     /// How many permits are free, at this moment.
@@ -159,7 +160,8 @@ private:
 };
 
 /// A semaphore that never has more permits than it began with: a release too many is a bug, and
-/// said to be one. A permit that is given back too late, once release() was called for it, is misuse.
+/// said to be one. A permit that is given back too late, once release() was called for it, is
+/// misuse.
 class bounded_semaphore {
 public:
     using permit = semaphore::permit;

@@ -1,6 +1,6 @@
-// What bench/runtime/micro.cpp measures for tasks, for standalone Asio's coroutines: the same operations
-// under the same names, where Asio has them. A channel of one item stands for the mutex that Asio
-// does not have.
+// What bench/runtime/micro.cpp measures for tasks, for standalone Asio's coroutines: the same
+// operations under the same names, where Asio has them. A channel of one item stands for the mutex
+// that Asio does not have.
 //
 //     micro_asio               all but the memory of sleeping coroutines
 //     micro_asio sleepers      that: memory once used would be used again, and not seen

@@ -5,12 +5,13 @@
 //     per_second=41234 p50_us=1182.0 p99_us=1540.0 ... counted=connections
 //
 // It closes with a reset (SO_LINGER of 0 seconds): a connection that it closed in the usual way
-// would stay in TIME_WAIT for a minute, all ports of the machine would be used up within seconds, and
-// what one server left behind would slow the next one down. So the servers see ECONNRESET where they
-// would see the end of the stream.
+// would stay in TIME_WAIT for a minute, all ports of the machine would be used up within seconds,
+// and what one server left behind would slow the next one down. So the servers see ECONNRESET where
+// they would see the end of the stream.
 //
-// Every answer is compared with its request. Ends in bounded time; exit status 1, with one line that
-// says why, when the server refuses, answers wrongly or not at all; 2 for a mistake in the arguments.
+// Every answer is compared with its request. Ends in bounded time; exit status 1, with one line
+// that says why, when the server refuses, answers wrongly or not at all; 2 for a mistake in the
+// arguments.
 
 #include "load_on_io_uring.hpp"
 #include "load_support.hpp"

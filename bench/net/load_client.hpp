@@ -1,6 +1,6 @@
 #pragma once
-// One connection of the load generator, as the engines see it: the request (or several that are sent
-// together), how much of it is sent, how much of the answer has come, and whether it is right.
+// One connection of the load generator, as the engines see it: the request (or several that are
+// sent together), how much of it is sent, how much of the answer has come, and whether it is right.
 //
 //     bench::load_client client{fd, index, bytes};
 //     client.begin(load_clock::now());             // a new request, different from the last

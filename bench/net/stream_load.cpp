@@ -4,9 +4,9 @@
 //     stream_load --port 5566 --connections 4 --bytes 262144 --seconds 2
 //     per_second=5123 p50_us=182.0 p99_us=240.0 ... counted=megabytes
 //
-// --bytes are sent at once, always from the same memory, so that the sender's caches stay out of the
-// picture; latencies are how long a send takes. Counted is what the kernel took over from the sender:
-// the server may be behind by the socket buffers, a few megabytes a connection.
+// --bytes are sent at once, always from the same memory, so that the sender's caches stay out of
+// the picture; latencies are how long a send takes. Counted is what the kernel took over from the
+// sender: the server may be behind by the socket buffers, a few megabytes a connection.
 //
 // Exit status 1, with one line that says why, when the server refuses or closes; 2 for a mistake in
 // the arguments.

@@ -1,6 +1,6 @@
 #pragma once
-// What the programs that measure single operations share: a line of output for each is its name, two
-// spaces or more, a value and its unit.
+// What the programs that measure single operations share: a line of output for each is its name,
+// two spaces or more, a value and its unit.
 
 #include <unistd.h>
 

@@ -3,7 +3,7 @@
 // For the places where an error is an everyday event and an exception would cost too much.
 //
 //     rondo::result<std::size_t> got = co_await rondo::as_result(stream.read_some(space));
-//     if (!got) co_return log("client left: {}", got.message());   // read from 127.0.0.1:40312: ...
+//     if (!got) co_return log("client left: {}", got.message());  // read from 127.0.0.1:4031: ...
 //     use(space.first(*got));
 
 #include <rondo/runtime/core/detail/compiler.hpp>
@@ -23,8 +23,9 @@ namespace rondo {
 
 namespace detail {
 
-/// An error code together with the text that an exception for it would have had. It is as large as a
-/// code and as cheap to copy: the text lies with the thread, which keeps those of its latest errors.
+/// An error code together with the text that an exception for it would have had. It is as large as
+/// a code and as cheap to copy: the text lies with the thread, which keeps those of its latest
+/// errors.
 class explained_error {
 public:
     explained_error(std::error_code code = {}) noexcept
@@ -160,7 +161,8 @@ public:
     [[nodiscard]] bool has_value() const noexcept { return value_ != nullptr; }
     [[nodiscard]] explicit operator bool() const noexcept { return has_value(); }
 
-    /// What it refers to. Throws std::system_error with error() and message() when it holds an error.
+    /// What it refers to. Throws std::system_error with error() and message() when it holds an
+    /// error.
     [[nodiscard]] T& value() const {
         if (!has_value()) error_.raise();
         return *value_;

@@ -30,7 +30,8 @@ namespace {
 constexpr int signal_count = 64;
 
 // One that listens for signals, as the signal handler sees it. The handler may run on any thread at
-// any moment, so it reads and writes atomics only; `wanted` is not zero exactly while `fd` is valid.
+// any moment, so it reads and writes atomics only; `wanted` is not zero exactly while `fd` is
+// valid.
 struct listener {
     std::atomic<std::uint64_t> wanted{0};
     std::atomic<std::uint64_t> arrived{0};

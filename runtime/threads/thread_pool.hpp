@@ -156,8 +156,8 @@ public:
     /// std::system_error (resource_unavailable_try_again); a job of this very pool is let in.
     /// Throws std::runtime_error after shutdown, the initializer's exception if that failed.
     /// Under g++ 12 a lambda whose captures have destructors must not be written inside a co_await
-    /// expression, `co_await pool.submit([text] { ... })`: they would be destroyed twice. Name it or
-    /// the future first, or pass what it captures as arguments.
+    /// expression, `co_await pool.submit([text] { ... })`: they would be destroyed twice. Name it
+    /// or the future first, or pass what it captures as arguments.
     template <class F, class... Args>
         requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
     auto submit(F&& f, Args&&... args) -> future<detail::call_result_t<F, Args...>> {

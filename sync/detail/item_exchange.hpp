@@ -106,8 +106,8 @@ public:
         if (done.woken != nullptr) done.woken->wake();
         return done.outcome;
     }
-    /// The same for the value of an item: false where there is no room, otherwise throws. It is left
-    /// as it was where nothing has happened, as far as it can be.
+    /// The same for the value of an item: false where there is no room, otherwise throws. It is
+    /// left as it was where nothing has happened, as far as it can be.
     template <class T>
     bool try_put_value(T& value) {
         if constexpr (std::is_same_v<item_type, T>) {

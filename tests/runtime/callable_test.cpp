@@ -1,5 +1,5 @@
-// What becomes of callables that are handed to a function and awaited: each capture and each argument
-// is destroyed as often as it was made.
+// What becomes of callables that are handed to a function and awaited: each capture and each
+// argument is destroyed as often as it was made.
 
 #include <rondo/runtime/detail/callable.hpp>
 

@@ -206,7 +206,8 @@ inline task<> yield_times(int times) {
 }
 
 /// After so many yields a cancellation comes before, during or after a completion that is due.
-/// The scheduler visits the kernel after turn_tasks turns of tasks, so the moment lies around there.
+/// The scheduler visits the kernel after turn_tasks turns of tasks, so the moment lies around
+/// there.
 inline constexpr auto moments = [] {
     constexpr int visit = scheduler::turn_tasks;
     std::array<int, 23> all{0, 1, 2, 3, 5, visit / 2, 2 * visit + visit / 2};

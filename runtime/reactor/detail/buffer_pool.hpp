@@ -40,8 +40,8 @@ public:
     /// Notes that the kernel has taken this one from the ring.
     void taken(std::uint16_t index) noexcept;
 
-    /// Sees to it that the ring has buffers that the kernel has not taken, as far as is known. False
-    /// when all `most_buffers` are lent, or there is no memory for more.
+    /// Sees to it that the ring has buffers that the kernel has not taken, as far as is known.
+    /// False when all `most_buffers` are lent, or there is no memory for more.
     bool replenish() noexcept;
 
     std::byte* at(std::uint16_t index) const noexcept {

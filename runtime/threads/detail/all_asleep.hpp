@@ -43,7 +43,8 @@
 // All accesses to the counts and to the heads of the queues are sequentially consistent, so there
 // is one order of them, which "moment" stands for. The kernel counts threads under a lock, which a
 // thread that ends takes after all else that it has done; so what it queued is seen by those who
-// have counted without it. tests/runtime/deadlock_model_test.cpp runs this code through every interleaving.
+// have counted without it. tests/runtime/deadlock_model_test.cpp runs this code through every
+// interleaving.
 
 #include <atomic>
 #include <cstdint>
