@@ -39,9 +39,9 @@ public:
     asio_context& operator=(const asio_context&) = delete;
 
     /// Stops it and waits for its thread: for the handler that is running, and for a look-up of a
-    /// resolver. Operations still pending then are dropped: who awaits one with use_task gets
-    /// std::future_errc::broken_promise. As with any io_context, its timers and sockets must be
-    /// gone by then, and no task that awaits one of them may be cancelled meanwhile by another
+    /// resolver. Operations still pending then are dropped: a task that awaits one with use_task
+    /// gets std::future_errc::broken_promise. As with any io_context, its timers and sockets must
+    /// be gone by then, and no task that awaits one of them may be cancelled meanwhile by another
     /// thread.
     ~asio_context() {
         context_.stop();

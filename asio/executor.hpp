@@ -36,7 +36,7 @@ public:
     }
 
     void add_reference() noexcept {
-        // relaxed: who adds one has one, so nothing is ordered by it
+        // relaxed: the caller has a reference already, so nothing is ordered by it
         references_.fetch_add(1, std::memory_order_relaxed);
     }
     void release() noexcept {
@@ -64,8 +64,8 @@ private:
     ~asio_home() = default;
 
     // What still waits in services of Asio's own (timers and sockets made with the executor) goes.
-    // Who posts has raised posting_ before it looks at has_left_: either this sees the one, or it
-    // sees the other.
+    // A thread that posts has raised posting_ before it looks at has_left_: either this sees the
+    // one, or that thread sees the other.
     void scheduler_leaves() noexcept override {
         has_left_.store(true);
         while (posting_.load() != 0) std::this_thread::yield();
@@ -108,7 +108,7 @@ private:
 /// else. blocking.never: always queues; first in, first out for each submitting thread.
 /// relationship.fork and .continuation: the same.
 /// outstanding_work.tracked: can be asked for and is remembered, but keeps nothing going: a runtime
-/// ends when its main task has, as always. Who wants a coroutine's end awaits it:
+/// ends when its main task has, as always. To wait for the end of a coroutine, await it:
 /// `co_await asio::co_spawn(executor, coroutine(), use_task)`.
 /// context: an asio::execution_context of the scheduler's own. Timers and sockets may be made with
 /// the executor. Asio then runs a thread of its own to wait for them, one for each scheduler where

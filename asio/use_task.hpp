@@ -107,8 +107,9 @@ protected:
         ::new (static_cast<void*>(&signal_)) asio::cancellation_signal;
     }
 
-    /// Who is still to be waited for: the handler, the call that starts the operation, the call
-    /// that cancels it. The last one to be done wakes the task, and may touch nothing afterwards.
+    /// Counts what is still to be waited for: the handler, the call that starts the operation, the
+    /// call that cancels it. The last one to be done wakes the task, and may touch nothing
+    /// afterwards.
     bool add_part() noexcept {
         unsigned parts = parts_.load();
         do {

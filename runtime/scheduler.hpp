@@ -115,8 +115,8 @@ task<> keep_promise(task<T> work, promise<T> promise, submission_ticket) {
 /// for every await of a task that was cancelled. So a task that always finds its socket ready
 /// delays a timer or another socket by no more than `immediate_operations` operations of its own,
 /// and by no more than turn_tasks x immediate_operations of all tasks together. (With 16 instead of
-/// 64 streams over loopback bring a sixth less: who empties a socket in one go finds more in it the
-/// next time.)
+/// 64 streams over loopback bring a sixth less: a task that empties a socket in one go finds more
+/// in it the next time.)
 /// Thread safety: what is public here may be called from any thread, while the runtime exists: a
 /// thread of its own that uses one must end before run() returns, or the runtime is destroyed.
 class scheduler {

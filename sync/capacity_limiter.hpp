@@ -145,7 +145,8 @@ public:
 
     /// Waits until a token is free and all who came before have theirs, and takes it for this task.
     /// Throws std::logic_error when the task holds one already.
-    /// Cancellation: leaves the line and takes nothing; who has been given a token already has it.
+    /// Cancellation: the waiter leaves the queue and takes nothing; one that has been given a token
+    /// already keeps it.
     acquire_awaiter acquire();
 
     /// The same for another borrower than this task, any address but null: a connection, a tenant.

@@ -81,8 +81,8 @@ public:
         return place.take();
     }
 
-    /// Nothing can be sent any more. Who waits to send gets closed_error, and in send_from() keeps
-    /// the value; what lies in the channel can still be received.
+    /// Nothing can be sent any more. A task that waits to send gets closed_error, and in
+    /// send_from() keeps the value; what lies in the channel can still be received.
     void close() noexcept { exchange_.close(); }
     bool is_closed() const noexcept { return exchange_.is_closed(); }
 

@@ -88,8 +88,8 @@ private:
 
     class waiting;
 
-    // Relaxed: a waiter joins the line before it unlocks the mutex. Who has locked it since, and
-    // changed something, finds it there.
+    // Relaxed: a waiter joins the line before it unlocks the mutex. A task that has locked it
+    // since, and changed something, finds the waiter there.
     bool has_line() const noexcept { return in_line_.load(std::memory_order_relaxed) != 0; }
     void wake(std::size_t most) noexcept;
     void join_line(waiting& one) noexcept;

@@ -36,8 +36,8 @@ public:
         do {
             if (seen == is_awaited) return set_awaited();
             // Release: with the loads that find it up, and with clear(). Also where it is up
-            // already: whoever clears it then sees what this thread has done. Nothing of the event
-            // is touched after this: who finds it up may destroy it.
+            // already: the thread that clears it then sees what this one has done. Nothing of the
+            // event is touched after this: a task that finds it up may destroy it.
         } while (!detail::compare_exchange<std::uint32_t>(state_, seen, is_up,
                                                           std::memory_order_release));
     }

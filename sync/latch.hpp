@@ -20,8 +20,8 @@
 namespace rondo {
 
 /// Thread safety: tasks of any scheduler; count_down() and try_wait() from any thread. What was
-/// done before a count_down() is seen after the wait. Who has found it open may destroy it, if
-/// nobody else waits: who has opened it, and is still under way there, does not mind.
+/// done before a count_down() is seen after the wait. A task that finds the latch open may destroy
+/// it if no other task waits; the call that opened it no longer touches it.
 class latch {
 public:
     explicit latch(std::size_t count) noexcept : state_(count << 1) {}
@@ -89,15 +89,15 @@ public:
     }
 
 private:
-    // Twice the count, plus has_line while somebody is in the line. That bit changes under the lock
-    // and while the count is not zero; so once the latch is open it tells, for ever, that whoever
-    // opened it had a line to empty.
+    // Twice the count, plus has_line while the waiter queue is not empty. That bit changes under
+    // the lock and while the count is not zero; so once the latch is open it tells, for ever, that
+    // the call that opened it had a queue to empty.
     static constexpr std::size_t has_line = 1;
 
     // Counts, and tells whether that has opened it.
     bool opens(std::size_t n, std::source_location where) noexcept {
-        // Release and acquire: who opens it hands on what all the others did. Nothing of the latch
-        // is touched after that unless there is a line: it may be gone.
+        // Release and acquire: the call that opens it hands on what all the others did. Nothing of
+        // the latch is touched after that unless there is a waiter queue: it may be gone.
         const std::size_t before = state_.fetch_sub(n << 1, std::memory_order_acq_rel);
         if (before >> 1 < n) complain(where);
         if (before >> 1 != n || n == 0) return false;

@@ -33,7 +33,8 @@ bool once::leave_line(enter_awaiter& one) noexcept {
     return true;
 }
 
-// Here and in fail() nothing of it is touched after the exchange: who finds it done may destroy it.
+// Here and in fail() nothing of it is touched after the exchange: a task that finds it done may
+// destroy it.
 void once::succeed() noexcept {
     std::uint32_t seen = is_running;
     if (state_.compare_exchange_strong(seen, is_complete, std::memory_order_release)) return;

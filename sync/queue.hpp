@@ -33,9 +33,9 @@ namespace rondo {
 
 namespace detail {
 
-/// Who puts waits in order, who gets waits in order, and nobody overtakes.
+/// Tasks that put are served in the order in which they came, and so are tasks that get.
 /// Thread safety: tasks of any scheduler; what does not wait, and what blocks, from any thread.
-/// What was done before a put is seen by who gets the item.
+/// What was done before a put is seen by the task that gets the item.
 template <class T, class Store>
 class basic_queue {
     using exchange = item_exchange<Store>;
@@ -190,8 +190,8 @@ public:
     /// Cancellation: stops waiting.
     join_awaiter join() noexcept { return join_awaiter{*this}; }
 
-    /// Nothing can be put any more. Who waits to put gets closed_error; who gets has what is still
-    /// there first.
+    /// Nothing can be put any more. Tasks that wait to put get closed_error; tasks that get are
+    /// given first what is still there.
     void close() noexcept { exchange_.close(); }
     bool is_closed() const noexcept { return exchange_.is_closed(); }
 

@@ -58,7 +58,7 @@ private:
 
 // How a select deals with each kind of operation:
 //   lock_of   the lock of its line, if it has one
-//   attempt   under all locks: does it if it can be done at once; `woken`: who is to be woken
+//   attempt   under all locks: does it if it can be done at once; `woken`: waiters to be woken
 //   join      under all locks: joins the line; false: it can be done at once after all, and is
 //   leave     under its lock: leaves the line, if it is in it
 //   key_of    what a selection is decided by
@@ -317,8 +317,9 @@ private:
         return done;
     }
 
-    // Leaves the lines where it still stands, also those where somebody is just taking it out. Not
-    // the winner's: who has decided has taken it out of there, and what it waited for may be gone.
+    // Leaves the queues where it still stands, also those from which it is just being taken. Not
+    // the winner's: it was taken from there as the choice was made, and what it waited for may be
+    // gone.
     void finish() noexcept {
         if (!joined_) return;
         joined_ = false;

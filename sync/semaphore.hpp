@@ -90,8 +90,8 @@ public:
 
     /// Waits until `count` permits are free and all who came before have theirs, and takes them,
     /// all at once.
-    /// Cancellation: leaves the line and takes nothing; who has been given permits already has
-    /// them.
+    /// Cancellation: the waiter leaves the queue and takes nothing; one that has been given permits
+    /// already keeps them.
     acquire_awaiter acquire(std::size_t count = 1) noexcept {
         return acquire_awaiter{*this, count};
     }

@@ -156,7 +156,7 @@ void future_state_base::notify() noexcept {
     for (waiter_node* node = oldest; node != nullptr;
          node = node->next_.load(std::memory_order_relaxed)) {
         // acq_rel: what the waiter wrote before it stood there is seen by wake(), in which a reused
-        // place is no different; who fails to withdraw needs nothing of this thread's
+        // place is no different; a waiter that fails to withdraw needs nothing of this thread's
         wakeable* const who = node->target_.exchange(taken(), std::memory_order_acq_rel);
         if (who != nullptr) who->wake();
     }
@@ -192,7 +192,7 @@ bool future_state_base::add_own_waiter(waiter_node& node, wakeable& who) noexcep
     node.target_.store(&who, std::memory_order_relaxed);  // published by the exchange below
     waiter_node* newest = waiters_.load(std::memory_order_acquire);
     do {
-        // acquire, here and in the exchange: who finds the line closed sees the result
+        // acquire, here and in the exchange: a thread that finds the list closed sees the result
         if (newest == closed()) return false;
         node.next_.store(newest, std::memory_order_relaxed);
     } while (!waiters_.compare_exchange_weak(newest, &node, std::memory_order_release,
@@ -202,7 +202,7 @@ bool future_state_base::add_own_waiter(waiter_node& node, wakeable& who) noexcep
 
 bool future_state_base::withdraw(waiter_node& place, wakeable& who) noexcept {
     wakeable* expected = &who;
-    // relaxed: who takes the place next needs nothing of this one's
+    // relaxed: the waiter that takes the place next needs nothing of this one's
     if (!place.target_.compare_exchange_strong(expected, nullptr, std::memory_order_relaxed)) {
         return false;
     }

@@ -1,7 +1,7 @@
 #pragma once
-// Waiting in a line for news, such as a value that has changed. Whoever waits takes nothing: it
-// looks at what there is once it has resumed. So news wakes everybody, and a select can wait for it
-// among other things.
+// Waiting in a queue until something has happened, such as a value that has changed. A waiter takes
+// nothing: it reads what there is once it has resumed. So a change wakes all waiters, and a select
+// can wait for it among other things.
 
 #include <rondo/runtime/core/detail/core.hpp>
 #include <rondo/runtime/core/detail/promise_base.hpp>

@@ -1,10 +1,10 @@
 #pragma once
-// A lock for a few instructions, as the lines of waiters need it. Whoever finds it taken spins a
+// A lock for a few instructions, as waiter queues need it. A thread that finds it taken spins a
 // moment, then naps and looks again: the holder has lost its processor, and may be a thread of
-// lower priority, which spinning would starve. Nobody is woken, so the unlock is a plain store,
+// lower priority, which spinning would starve. No thread is woken, so the unlock is a plain store,
 // where a futex needs a second locked instruction to learn of sleepers, each time, for what hardly
-// ever happens. And nothing of the lock is touched after that store: who takes it next may destroy
-// it.
+// ever happens. And nothing of the lock is touched after that store: the thread that takes it next
+// may destroy it.
 //
 // While the process has one thread the lock needs no locked instruction at all; see one_thread.hpp.
 // The word reads the same either way, so a thread may be started while the lock is held.

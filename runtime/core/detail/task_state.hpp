@@ -126,7 +126,7 @@ struct task_state : scope_node {
     };
     promise_base* leaf = nullptr;     // the frame to resume
     scope_node* innermost = nullptr;  // the scope it runs in; itself when it entered none
-    handle_wait* waiter = nullptr;    // who awaits its task_handle
+    handle_wait* waiter = nullptr;    // the task that awaits its handle
 
     bool should_stop() const noexcept { return innermost->is_cancelled(); }
 };
@@ -167,7 +167,8 @@ void open_shields(scope_node& top) noexcept;
 /// Becomes a child of `under`; where that is cancelled, everything below `node` is told, too.
 void attach_subtree(scope_node& node, scope_node& under) noexcept;
 
-/// The shield of `scope` falls: if an ancestor is cancelled, so is the scope now.
+/// The task runs in `scope` from now on, which becomes a child of the scope that it has run in,
+/// until it leaves it again.
 void enter_scope(scope_state& scope, task_state& task) noexcept;
 void leave_scope(scope_state& scope) noexcept;
 

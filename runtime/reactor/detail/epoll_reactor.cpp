@@ -181,8 +181,9 @@ int epoll_reactor::wait_for_events(std::int64_t deadline, epoll_event* events, i
 
 void epoll_reactor::wait(std::int64_t deadline) noexcept {
     if (deadline == no_wait && waiting_ == 0) return;
-    // Few at once: who has been read for is answered while the kernel's part of the connection is
-    // still in the cache: some per cent of an echo server's processor time, beside 256 at once.
+    // Few at once: a connection is answered while the kernel's part of it, which the read has
+    // touched, is still in the cache: some per cent of an echo server's processor time, beside 256
+    // at once.
     std::array<epoll_event, 32> events;
     const int count = wait_for_events(deadline, events.data(), static_cast<int>(events.size()));
     const int set = epoll_;
@@ -205,7 +206,7 @@ void epoll_reactor::wake() noexcept {
 
 void epoll_reactor::opened(int fd) noexcept { release(fd); }
 
-// Who polls the descriptor is told afresh what it is ready for.
+// The operations that poll the descriptor are told afresh what it is ready for.
 void epoll_reactor::arrived(int fd) noexcept {
     entry* const at = entries_.find(fd);
     if (at == nullptr) return;

@@ -12,7 +12,7 @@
 //         [&](auto& pass) { for (worker& each : workers) pass.look_at(each.sleeps); },
 //         [&] { return no_other_thread_exists() && nothing_is_queued(); });
 //
-// Who looks at the threads one after the other has proved nothing when all were found asleep: the
+// A look at the threads one after the other proves nothing when all were found asleep: the
 // first of them may have been woken by the last, which fell asleep just before it was looked at. So
 // every thread counts: its count is even while it is awake, odd while it sleeps, and only grows.
 // all_asleep() reads all counts, then asks whatever else it has to know, then reads all counts once

@@ -1,6 +1,6 @@
 #pragma once
-// What the handles of a future share with whoever completes it: the status, the result, and those
-// who wait. No lock: a reactor must never wait for one that a preempted worker holds.
+// What the handles of a future share with whoever completes it: the status, the result, and its
+// waiters. No lock: a reactor must never wait for one that a preempted worker holds.
 
 #include <rondo/runtime/core/detail/wakeable.hpp>
 #include <rondo/runtime/core/errors.hpp>
@@ -30,8 +30,8 @@ public:
 private:
     friend class future_state_base;
     std::atomic<waiter_node*> next_{nullptr};
-    // Who is to be woken; null: that one gave up, the place is free to be used again; taken(): the
-    // completion has passed here, and woke who stood here.
+    // The waiter to be woken. Null: that one gave up, and the place is free to be used again.
+    // taken(): the completion has passed here, and has woken the waiter.
     std::atomic<wakeable*> target_{nullptr};
 };
 
@@ -46,7 +46,7 @@ public:
     enum : std::uint64_t { other = 1, handle = (std::uint64_t{1} << 32) + 1 };
 
     void add_reference(std::uint64_t kind) noexcept {
-        // relaxed: who adds one has one, so nothing is ordered by it
+        // relaxed: the caller has a reference already, so nothing is ordered by it
         references_.fetch_add(kind, std::memory_order_relaxed);
     }
     /// Gives back a reference of the kind `other`.
@@ -120,7 +120,7 @@ protected:
     /// It was cancelled, and what would have made the value is not needed any more.
     virtual void forget_work() noexcept {}
 
-    // acquire: who reads that it is done sees the result; with the exchange in finish()
+    // acquire: a thread that reads that it is done sees the result; with the exchange in finish()
     std::uint32_t phase() const noexcept {
         return status_.load(std::memory_order_acquire) & phase_bits;
     }

@@ -317,8 +317,8 @@ bool pool_core::take_room() noexcept {
     return true;
 }
 
-// Whoever waits for room says so, then looks for room; who makes room does so, then looks for those
-// who wait. All sequentially consistent: one of the two sees the other.
+// A thread that waits for room says so, then looks for room; one that makes room does so, then
+// looks for waiting threads. All sequentially consistent: one of the two sees the other.
 void pool_core::job_left() noexcept {
     if (max_pending_ == 0) return;
     pending_.fetch_sub(1);

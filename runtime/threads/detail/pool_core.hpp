@@ -51,8 +51,9 @@ private:
     std::atomic<bool> was_cancelled_{false};  // and whoever did that holds the pool
 };
 
-/// One worker's queue. Who submits pushes without a lock; workers take under one that only workers
-/// want (and who shuts down or breaks the pool, or clears out cancelled jobs and finds it free).
+/// One worker's queue. A thread that submits pushes without a lock; workers take under one that
+/// only workers want (and the thread that shuts down or breaks the pool, or that clears out
+/// cancelled jobs and finds it free).
 class alignas(64) pool_shard {
 public:
     /// False: the shard is closed.
@@ -178,7 +179,7 @@ private:
     std::size_t size_ = 0;            // how many workers have started
 
     // Bit i % 64 of word i / 64 is set while worker i looks for work for the last time, or sleeps.
-    // Who clears the bit rings its bell, or is that worker.
+    // The thread that clears the bit rings the worker's bell, or is that worker.
     std::vector<std::atomic<std::uint64_t>> idle_;
 
     alignas(64) std::atomic<std::size_t> turn_{0};     // round robin over the shards
@@ -225,7 +226,7 @@ protected:
     template <class F, class Work>
     void run_once(F f, std::optional<Work>& work) noexcept {
         if (!this->start()) return wait_for_cancelling_thread();
-        // The work goes before the news: who waited finds nothing of it left.
+        // The work is destroyed before the waiters are woken: they find nothing of it left.
         this->evaluate(f, [&] { work.reset(); });
     }
     template <class Work>
