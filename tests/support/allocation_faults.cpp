@@ -51,6 +51,14 @@ void* allocate(std::size_t size, std::size_t alignment) {
     return memory;
 }
 
+void* allocate_or_null(std::size_t size, std::size_t alignment) noexcept {
+    try {
+        return allocate(size, alignment);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+
 void give_back(void* memory) noexcept {
     if (memory != nullptr) in_use.fetch_sub(1, std::memory_order_relaxed);
     std::free(memory);
@@ -89,14 +97,32 @@ std::ptrdiff_t blocks_in_use() noexcept { return in_use.load(); }
 
 }  // namespace rondo::test
 
-// The array and nothrow forms of the standard library call these.
+// The nothrow forms of the standard library call the others, but a sanitizer has its own of each.
 void* operator new(std::size_t size) { return rondo::test::allocate(size, 1); }
 void* operator new(std::size_t size, std::align_val_t alignment) {
     return rondo::test::allocate(size, static_cast<std::size_t>(alignment));
+}
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    return rondo::test::allocate_or_null(size, 1);
+}
+void* operator new(std::size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+    return rondo::test::allocate_or_null(size, static_cast<std::size_t>(alignment));
+}
+void* operator new[](std::size_t size) { return rondo::test::allocate(size, 1); }
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept {
+    return rondo::test::allocate_or_null(size, 1);
 }
 void operator delete(void* memory) noexcept { rondo::test::give_back(memory); }
 void operator delete(void* memory, std::size_t) noexcept { rondo::test::give_back(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { rondo::test::give_back(memory); }
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+    rondo::test::give_back(memory);
+}
+void operator delete(void* memory, const std::nothrow_t&) noexcept {
+    rondo::test::give_back(memory);
+}
+void operator delete[](void* memory) noexcept { rondo::test::give_back(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { rondo::test::give_back(memory); }
+void operator delete[](void* memory, const std::nothrow_t&) noexcept {
     rondo::test::give_back(memory);
 }
