@@ -125,6 +125,13 @@ void cancel_scope::start_with_deadline(std::chrono::steady_clock::time_point dea
     detail::current_core->timers.arm(deadline_, at);
 }
 
+void detail::end_last_turn(scope_node& scope) noexcept {
+    auto& self = static_cast<cancel_scope&>(scope);
+    self.flags &= ~scope_node::last_turn;
+    current_core->timers.cancel(self.deadline_);
+    cancel_subtree(self, scope_node::deadline_expired);
+}
+
 void cancel_scope::departing() noexcept {
     if (!deadline_.armed()) return;
     detail::current_core->timers.cancel(deadline_);

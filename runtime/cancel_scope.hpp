@@ -75,6 +75,7 @@ public:
 private:
     friend class scope_entry;
     friend struct detail::deadline_policy;
+    friend void detail::end_last_turn(scope_node&) noexcept;
     friend void detail::left_open(const scope_node&, const char*, const char*) noexcept;
 
     class deadline_timer final : public detail::timer {

@@ -34,7 +34,12 @@ public:
     void await_resume() const {
         if (was_cancelled()) throw operation_cancelled{};
     }
-    bool was_cancelled() const noexcept { return current_core->current->should_stop(); }
+    bool was_cancelled() const noexcept {
+        scope_node& scope = *current_core->current->innermost;
+        if ((scope.flags & (scope_node::cancelled | scope_node::last_turn)) == 0) return false;
+        if ((scope.flags & scope_node::last_turn) != 0) end_last_turn(scope);
+        return scope.is_cancelled();
+    }
 };
 
 /// A cancel point, and the place to give way to others, of what may be done without waiting.

@@ -136,7 +136,7 @@ private:
 /// and throws timeout_error (std::errc::timed_out under as_result). What completed all the same is
 /// given. A limit of zero or less, or one that has run out when the await begins, gives what can be
 /// had without waiting (data that is there, a lock that is free); else the time is up after one
-/// turn of the scheduler.
+/// turn of the scheduler, or when `work` gives its turn up by a yield().
 /// Cancellation from outside passes through as operation_cancelled: only the limit that ran out
 /// becomes an error.
 template <class Rep, class Period, class Awaitable>

@@ -143,6 +143,25 @@ TEST_CASE("a limit of zero is over after one turn of the scheduler") {
     });
 }
 
+TEST_CASE("a task that yields under a limit of zero has given up the turn that it had") {
+    on_each_reactor_kind([](auto run) {
+        run([]() -> task<> {
+            int steps = 0;
+            auto walk = [&]() -> task<> {
+                ++steps;
+                co_await yield();
+                ++steps;
+            };
+            CHECK_THROWS_AS(co_await with_timeout(0s, yield()), timeout_error);
+            CHECK_THROWS_AS(co_await with_timeout(-1h, walk()), timeout_error);
+            CHECK(steps == 1);
+            const auto how = co_await as_result(with_timeout(0s, yield()));
+            CHECK(how.error() == std::errc::timed_out);
+            CHECK(detail::current_core->timers.empty());
+        });
+    });
+}
+
 TEST_CASE("a limit beyond all clocks never runs out") {
     on_each_reactor_kind([](auto run) {
         run([]() -> task<> {

@@ -158,6 +158,9 @@ void cancel_subtree(scope_node& node, std::uint32_t reason = scope_node::cancel_
 /// The same for what lies below a node that was told of a cancellation by other means.
 void spread_cancellation(scope_node& node) noexcept;
 
+/// Cancels a scope that has had the turn which was left to it after its deadline.
+void end_last_turn(scope_node& scope) noexcept;
+
 /// Whether a shield below the node holds a cancellation back.
 bool has_closed_shield(const scope_node& top) noexcept;
 
