@@ -105,6 +105,8 @@ struct search {
     int looks;       // at any moment
 };
 
+struct answer final : letter {};
+
 // Thread 0 is reactor 0, whose task waits for the answer and which looks for a deadlock; 1 is
 // reactor 1, 2 the pool's only worker, 3 the outsider.
 template <fault Fault>
@@ -287,7 +289,7 @@ private:
     const search& what_;
     std::array<reactor, 2> reactors_;
     worker<Fault> worker_;
-    std::vector<letter> letters_;  // the answer, and what the offloads give
+    std::vector<answer> letters_;  // the answer, and what the offloads give
     checked<std::uint64_t> kernel_threads_{what_.other == outsider::submits_the_job ? 4U : 3U};
     counter outsider_began_{0};
     counter jobs_run_{0};
